@@ -1,0 +1,71 @@
+# The task file: the same commands at the desk and in CI. `make` alone lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+.DELETE_ON_ERROR:
+
+BIN := .venv/bin
+ARGS ?=
+# Many tests wait for something (a group that forms, a session that ends): more processes than two cores help.
+JOBS ?= 3
+PIP_COMPILE := $(BIN)/python -m piptools compile --quiet --generate-hashes --allow-unsafe --strip-extras \
+	--no-annotate --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --resolver=backtracking
+
+.PHONY: help
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: $(BIN)/.setup-done ## make .venv with everything that is needed to run (PYTHON=python3.11)
+
+$(BIN)/.setup-done: requirements.txt requirements.in pyproject.toml tools/setup.sh
+	@tools/setup.sh requirements.txt
+	@echo "compiling the numerical kernels"
+	@$(BIN)/fleetwatch warm-up
+	@touch $@
+
+$(BIN)/.dev-done: $(BIN)/.setup-done requirements-dev.txt
+	@tools/setup.sh requirements-dev.txt
+	@touch $@
+
+.PHONY: demo
+demo: setup ## start the whole pipeline (FOR=60: without a terminal, for so many seconds; BROKER=kafka)
+	@$(BIN)/fleetwatch up $(if $(FOR),--for $(FOR) --json) $(if $(BROKER),--broker $(BROKER)) $(ARGS)
+
+.PHONY: dev
+dev: $(BIN)/.dev-done ## add the tools for developing and testing to .venv
+
+.PHONY: test
+test: dev ## get the services that tests need and run all tests (ARGS="tests/unit -k codec")
+	@tools/test_services.sh
+	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal $(ARGS)
+
+.PHONY: explore
+explore: dev ## look for counterexamples with new random examples (ROUNDS=20)
+	@for round in $$(seq $(or $(ROUNDS),20)); do \
+		$(BIN)/python -m pytest -q --durations=0 --numprocesses $(JOBS) --hypothesis-profile=explore tests/properties tests/unit $(ARGS); \
+	done
+
+.PHONY: lint
+lint: dev ## check style, types and the layout of imports
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+.PHONY: bench
+bench: setup ## measure what a lane costs by stage, one process, no broker (JSON=FILE, ARGS="--devices 100000")
+	@OMP_NUM_THREADS=1 $(BIN)/python bench/lane.py $(if $(JSON),--json $(JSON)) $(ARGS)
+
+.PHONY: lock
+lock: dev ## make the lock files again from the *.in files (UPGRADE=1: with the newest versions)
+	@for name in requirements requirements-dev; do \
+		$(PIP_COMPILE) $(if $(UPGRADE),--upgrade) --output-file $$name.txt $$name.in; \
+		sed -i "1i # Made by \`make lock\` from $$name.in: change that file, not this one." $$name.txt; \
+	done
+
+.PHONY: clean
+clean: ## remove .venv and caches (the data of `make demo` in .fleetwatch stays)
+	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info build dist
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

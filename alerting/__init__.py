@@ -1,0 +1,1 @@
+"""Turns the alert topic into notifications that people can act on."""

@@ -1,0 +1,1 @@
+"""Streamlit pages over the output topics and the database."""

@@ -1,0 +1,1 @@
+"""The local stack that `fleetwatch up` starts: broker, database, cache, supervisor."""

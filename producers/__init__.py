@@ -1,0 +1,1 @@
+"""Simulators, data-set replay and the shells that produce their events."""

@@ -1,0 +1,1 @@
+"""Consumers that keep TimescaleDB and Redis up to date."""

@@ -1,0 +1,1 @@
+"""The Faust application: batch transport, windows, detectors, rules, checkpoint."""

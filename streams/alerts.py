@@ -1,0 +1,99 @@
+"""Transitions of rules to Alert records: identities, evidence and the one line for people."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fleetwatch.records import Alert, AlertState, RuleKind, from_millis
+from streams.policy import EVIDENCE_THRESHOLD
+from streams.rules import AnomalyRule, CountRule, LevelRule, Rule, SilenceRule, kind_of
+
+if TYPE_CHECKING:
+    from streams.windows import WindowRules
+
+
+@dataclass(frozen=True)
+class Transition:
+    """One change of one rule for one device. Times are event times in milliseconds; ``value`` is what was compared."""
+
+    rule: Rule
+    device: str
+    site: str
+    fires: bool
+    started_ms: int
+    ended_ms: int
+    value: float
+    unit: str
+    ingest_ms: int
+    topic: str
+    partition: int
+    offset: int
+
+
+def digest(*parts: str) -> str:
+    """Return a short stable hash of the parts."""
+    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:24]
+
+
+def to_alert(change: Transition, windows: WindowRules) -> Alert:
+    """Build the record. The id depends on rule, device and start only, so that a repeat is the same alert."""
+    rule = change.rule
+    return Alert(
+        alert_id=digest(rule.name, change.device, str(change.started_ms)),
+        rule=rule.name,
+        kind=kind_of(rule),
+        fingerprint=digest(rule.name, change.device),
+        device_id=change.device,
+        site=change.site,
+        severity=rule.level_of_severity,
+        state=AlertState.FIRING if change.fires else AlertState.RESOLVED,
+        started_at=from_millis(change.started_ms),
+        ended_at=None if change.fires else from_millis(change.ended_ms),
+        value=change.value,
+        threshold=threshold_of(rule),
+        summary=summarise(change, windows),
+        ingest_time=from_millis(change.ingest_ms),
+        source_topic=change.topic,
+        source_partition=change.partition,
+        source_offset=change.offset,
+    )
+
+
+def threshold_of(rule: Rule) -> float:
+    """Return what a rule compares with."""
+    match rule:
+        case LevelRule():
+            return rule.limit
+        case CountRule():
+            return float(rule.at_least)
+        case SilenceRule():
+            return rule.after_seconds
+        case AnomalyRule():
+            return float(1.0 - 10.0**-EVIDENCE_THRESHOLD)
+
+
+def summarise(change: Transition, windows: WindowRules) -> str:
+    """Say in one line what happened."""
+    rule, device = change.rule, change.device
+    number = f"{change.value:.4g}{' ' + change.unit if change.unit else ''}"
+    if not change.fires:
+        lasted = max(0.0, (change.ended_ms - change.started_ms) / 1000)
+        again = {
+            RuleKind.ANOMALY: "looks normal again",
+            RuleKind.LEVEL: f"is back at {number}",
+            RuleKind.COUNT: "is back to fewer detections",
+            RuleKind.SILENCE: "speaks again",
+        }[kind_of(rule)]
+        return f"{device} {again} after {lasted:.0f} s"
+    match rule:
+        case LevelRule():
+            side = "above" if rule.above is not None else "below"
+            return f"{device} is {side} {rule.limit:g}: {number}"
+        case CountRule():
+            return f"{device} has {change.value:.0f} events within {windows.size_ms / 1000:g} s"
+        case SilenceRule():
+            return f"{device} has sent nothing for {rule.after_seconds:g} s"
+        case AnomalyRule():
+            return f"{device} behaves unusually: {number}"

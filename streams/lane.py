@@ -1,0 +1,333 @@
+"""A lane: everything that is derived from one partition of one input topic, as a fold over its records.
+
+``process`` takes records in offset order and returns outputs; ``advance`` moves the watermark of an idle partition.
+No Kafka, no clock, no randomness in here. Where a batch is cut changes nothing (but which batch model was in
+force). ``snapshot`` and ``restore`` carry all that outputs depend on, with the offset that it includes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from fleetwatch import avro, avro_layout, columns, row_status, topics
+from fleetwatch.avro_check import LAST_MS
+from fleetwatch.records import (
+    DeadLetter,
+    DetectorState,
+    Reason,
+    Scope,
+    ScoredReading,
+    Verdict,
+    WindowCount,
+    from_millis,
+)
+from fleetwatch.validate import stage_of
+from streams import devices
+from streams.arrays import grown
+from streams.batch import Accepted, Outputs
+from streams.detectors.half_space_trees import NAME as ONLINE_MODEL
+from streams.inputs import BY_TOPIC, READINGS
+from streams.lane_rules import LaneRules
+from streams.names import Names
+from streams.scoring import Scorer, Scores
+from streams.windows import (
+    COUNT,
+    LATE,
+    MAX,
+    MIN,
+    NEVER,
+    OFFSET,
+    SQUARES,
+    SUM,
+    Entries,
+    WindowFold,
+    WindowRules,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from streams.batch import ActiveModel, RawBatch
+    from streams.rules import Rule
+
+_EMPTY: Final = np.iinfo(np.int64).min
+
+
+@dataclass(frozen=True)
+class LaneSettings:
+    """What a lane needs to know."""
+
+    windows: WindowRules
+    rules: tuple[Rule, ...]
+    max_skew_ms: int
+    warm_up: int
+
+
+class Lane:
+    """State of one partition of one input topic."""
+
+    def __init__(self, topic: str, partition: int, settings: LaneSettings) -> None:
+        self.source = BY_TOPIC[topic]
+        self.partition = partition
+        self.settings = settings
+        self.next_offset = 0
+        self.names = Names()
+        self.recent = np.zeros((0, devices.HORIZON, 2), np.int64)
+        self.place = np.zeros(0, np.int64)
+        self.windows = WindowFold(settings.windows, len(self.source.scopes))
+        self.rules = LaneRules(settings.rules, self.source, partition, settings.windows)
+        self.scorer = Scorer(settings.warm_up) if self.source is READINGS else None
+
+    def process(self, raw: RawBatch, models: Mapping[str, ActiveModel]) -> Outputs:
+        """Fold consecutive records in; what the state already includes is skipped."""
+        out = Outputs()
+        raw = raw.since(self.next_offset)
+        if len(raw) == 0:
+            return out
+        self.next_offset = int(raw.offsets[-1]) + 1
+        raw = replace(raw, times=np.clip(raw.times, 0, LAST_MS))  # a producer may have set the broker's time
+        batch = columns.decode_batch(raw.values, raw.keys, self.source.record_type, key_field=self.source.device)
+        self._validate(batch, raw)
+        self._refuse(batch, raw, out)
+        chosen = np.flatnonzero(batch.status == row_status.OK)
+        rows, sites, kinds = self.names.rows(batch, chosen, self.source)
+        self._reserve()
+        times, seqs = batch.numbers("event_time")[chosen], batch.numbers("seq")[chosen]
+        repeats = devices.fold_duplicates(rows, times, seqs, self.recent, self.place)
+        if repeats.any():
+            out.count("duplicates", int(repeats.sum()))
+            chosen, rows, sites, kinds, times = (column[~repeats] for column in (chosen, rows, sites, kinds, times))
+        if len(chosen) == 0:
+            return out
+        values = batch.doubles(self.source.value)[chosen]
+        keys = self.names.keys(self.source.scopes, rows, sites, kinds)
+        before = self.windows.watermark_ms
+        folded = self.windows.fold(times, raw.offsets[chosen], values, keys)
+        slack = self.settings.windows.out_of_orderness_ms
+        accepted = Accepted(
+            raw=raw,
+            batch=batch,
+            chosen=chosen,
+            rows=rows,
+            sites=sites,
+            kinds=kinds,
+            times=times,
+            values=values,
+            watermark_before=before,
+            watermarks=np.maximum(np.maximum.accumulate(times) - slack, before),
+            folded=folded,
+            scores=self.scorer.fold(rows, kinds, values, self._active(models)) if self.scorer else None,
+        )
+        out.count(self.source.topic.removeprefix("fleet."), len(chosen))
+        out.count("late", int(folded.is_late.sum()))
+        self._send_counts(folded.final, is_final=True, out=out)
+        if accepted.scores is not None:
+            self._send_scored(accepted, accepted.scores, models, out)
+            self._offer_training(kinds, accepted.scores, out)
+        self.rules.fold(self.names, accepted, out)
+        return out
+
+    def advance(self, watermark_ms: int, now_ms: int) -> Outputs:
+        """Move the watermark of an idle partition: windows close, silent devices are noticed."""
+        out = Outputs()
+        previous = self.windows.watermark_ms
+        if previous == NEVER or watermark_ms <= previous:
+            return out
+        final, closed = self.windows.advance(watermark_ms)
+        self._send_counts(final, is_final=True, out=out)
+        self.rules.advance(self.names, final, closed, watermark_ms, (now_ms, self.next_offset - 1), out)
+        return out
+
+    def early(self) -> Outputs:
+        """Return the counts of open windows that changed since last time."""
+        out = Outputs()
+        self._send_counts(self.windows.early(), is_final=False, out=out)
+        return out
+
+    # --- steps ---
+
+    def _validate(self, batch: columns.Batch, raw: RawBatch) -> None:
+        for name in self.source.finite:
+            number = batch.doubles(name)
+            batch.refuse(np.isnan(number), Reason.NOT_A_NUMBER)
+            batch.refuse(np.isinf(number), Reason.INFINITE)
+        batch.refuse(batch.numbers("event_time") > raw.times + self.settings.max_skew_ms, Reason.TOO_FAR_AHEAD)
+
+    def _refuse(self, batch: columns.Batch, raw: RawBatch, out: Outputs) -> None:
+        for row in np.flatnonzero(batch.status != row_status.OK).tolist():
+            reason = row_status.reason_of(int(batch.status[row]))
+            letter = DeadLetter.of(
+                topic=raw.topic,
+                partition=raw.partition,
+                offset=int(raw.offsets[row]),
+                broker_time=from_millis(int(raw.times[row])),
+                key=raw.keys[row],
+                value=raw.values[row],
+                stage=stage_of(reason),
+                reason=reason,
+                detail=_DETAILS[reason],
+            )
+            out.messages.append((topics.DEAD_LETTERS, letter.raw_key, avro.encode(letter)))
+            out.count("dead_lettered", 1)
+
+    def _reserve(self) -> None:
+        count = self.names.devices.count
+        self.recent = grown(self.recent, count, _EMPTY)
+        self.place = grown(self.place, count)
+
+    def _active(self, models: Mapping[str, ActiveModel]) -> list[ActiveModel | None]:
+        kinds = self.names.kinds
+        return [models.get(kinds.name(number).decode()) for number in range(kinds.count)]
+
+    def _send_scored(self, accepted: Accepted, scores: Scores, models: Mapping[str, ActiveModel], out: Outputs) -> None:
+        batch, raw, chosen, kinds = accepted.batch, accepted.raw, accepted.chosen, accepted.kinds
+        extra, spans = _texts(ONLINE_MODEL, *(m.version if m else "" for m in self._active(models)))
+        buffer = np.concatenate([batch.buffer, extra])
+        scored = columns.new_batch(ScoredReading, len(chosen), buffer)
+        _copy_columns(batch, scored, chosen)
+        slots = scored.layout.slots
+        for name, column, present in (
+            ("online_score", scores.online, scores.is_ready & ~np.isnan(scores.online)),
+            ("batch_score", scores.batch, scores.is_ready & ~np.isnan(scores.batch)),
+            ("score", scores.score, scores.is_ready),
+        ):
+            scored.floats[slots[name]] = np.where(present, column, 0.0)
+            scored.ints[scored.layout.present[name]] = present
+        verdict = np.where(
+            scores.is_anomaly,
+            _VERDICT[Verdict.ANOMALY],
+            np.where(scores.is_ready, _VERDICT[Verdict.NORMAL], _VERDICT[Verdict.UNKNOWN]),
+        )
+        scored.ints[slots["verdict"]] = verdict
+        scored.ints[slots["state"]] = np.where(
+            scores.is_ready, _STATE[DetectorState.READY], _STATE[DetectorState.WARMING_UP]
+        )
+        starts, lengths = spans[:, 0] + len(batch.buffer), spans[:, 1]
+        scored.ints[slots["online_model"]], scored.ints[slots["online_model"] + 1] = starts[0], lengths[0]
+        scored.ints[slots["batch_model"]] = starts[kinds + 1]
+        scored.ints[slots["batch_model"] + 1] = lengths[kinds + 1]
+        scored.ints[slots["is_late"]] = accepted.folded.is_late
+        scored.ints[slots["ingest_time"]] = raw.times[chosen]
+        scored.ints[slots["source_partition"]] = self.partition
+        scored.ints[slots["source_offset"]] = raw.offsets[chosen]
+        keys = [raw.keys[row] for row in chosen.tolist()]
+        out.add(topics.SCORED, keys, columns.encode_batch(scored, ScoredReading))
+        out.count("scored", len(chosen))
+        out.count("anomalies", int(scores.is_anomaly.sum()))
+
+    def _offer_training(self, kinds: NDArray[np.int64], scores: Scores, out: Outputs) -> None:
+        without = scores.is_settled & ~scores.has_model
+        for number in np.unique(kinds[without]).tolist():
+            out.training[self.names.kinds.name(number).decode()] = scores.x[without & (kinds == number)]
+
+    def _send_counts(self, entries: Entries, *, is_final: bool, out: Outputs) -> None:
+        if len(entries) == 0:
+            return
+        scopes = self.source.scopes
+        keys = [
+            self.names.key_name(scopes[scope], key)
+            for scope, key in zip(entries.scope.tolist(), entries.key.tolist(), strict=True)
+        ]
+        topic = self.source.topic.encode()
+        buffer, starts, stops = columns.join_bytes([*keys, topic])
+        counts = columns.new_batch(WindowCount, len(entries), buffer)
+        slots, size = counts.layout.slots, self.settings.windows.size_ms
+        counts.ints[slots["scope"]] = np.array([_SCOPE[scope] for scope in scopes])[entries.scope]
+        counts.ints[slots["key"]], counts.ints[slots["key"] + 1] = starts[:-1], (stops - starts)[:-1]
+        counts.ints[slots["source_topic"]], counts.ints[slots["source_topic"] + 1] = starts[-1], len(topic)
+        counts.ints[slots["window_start"]] = entries.window * size
+        counts.ints[slots["window_end"]] = (entries.window + 1) * size
+        counts.ints[slots["source_partition"]] = self.partition
+        counts.ints[slots["count"]] = entries.ints[:, COUNT]
+        counts.ints[slots["late_count"]] = entries.ints[:, LATE]
+        counts.ints[slots["included_offset"]] = entries.ints[:, OFFSET]
+        counts.ints[slots["is_final"]] = is_final
+        for name, column in (("sum", SUM), ("sum_of_squares", SQUARES), ("min", MIN), ("max", MAX)):
+            counts.floats[slots[name]] = entries.floats[:, column]
+        out.add(topics.COUNTS, keys, columns.encode_batch(counts, WindowCount))
+        out.count("windows_final" if is_final else "windows_early", len(entries))
+
+    # --- state ---
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return all that outputs depend on, as nested dicts of arrays."""
+        state: dict[str, Any] = {
+            "next_offset": np.array([self.next_offset]),
+            "names": self.names.snapshot(),
+            "recent": self.recent,
+            "place": self.place,
+            "windows": self.windows.snapshot(),
+            "rules": self.rules.snapshot(),
+        }
+        if self.scorer is not None:
+            state["scorer"] = self.scorer.snapshot()
+        return state
+
+    @classmethod
+    def restore(cls, topic: str, partition: int, settings: LaneSettings, state: dict[str, Any]) -> Lane:
+        """Return a lane that goes on where the snapshot was taken.
+
+        Raises:
+            ValueError: the snapshot does not fit the settings.
+
+        """
+        lane = cls(topic, partition, settings)
+        lane.next_offset = int(state["next_offset"][0])
+        lane.names = Names.restore(state["names"])
+        lane.recent, lane.place = state["recent"].copy(), state["place"].copy()
+        lane.windows = WindowFold.restore(settings.windows, state["windows"])
+        lane.rules.restore(state["rules"])
+        if lane.scorer is not None:
+            lane.scorer = Scorer.restore(settings.warm_up, state["scorer"])
+        return lane
+
+
+def _texts(*texts: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    joined, starts, stops = columns.join_bytes([text.encode() for text in texts])
+    return joined, np.stack([starts, stops - starts], axis=1)
+
+
+def _copy_columns(source: columns.Batch, target: columns.Batch, rows: NDArray[np.int64]) -> None:
+    """Copy the fields that both records have by name (strings keep pointing into the same bytes)."""
+    for leaf in source.layout.leaves:
+        slot = target.layout.slots.get(leaf.name)
+        if slot is None:
+            continue
+        mine = source.layout.slots[leaf.name]
+        if leaf.op == avro_layout.OP_DOUBLE:
+            target.floats[slot] = source.floats[mine, rows]
+        else:
+            width = 2 if leaf.op == avro_layout.OP_STRING else 1
+            target.ints[slot : slot + width] = source.ints[mine : mine + width, rows]
+
+
+def _symbols(record: str, field: str) -> dict[Any, int]:
+    fields = {item["name"]: item for item in avro.load_schema(avro.latest_version(record))["fields"]}
+    enum = {"verdict": Verdict, "state": DetectorState, "scope": Scope}[field]
+    return {enum(symbol): number for number, symbol in enumerate(fields[field]["type"]["symbols"])}
+
+
+_VERDICT: Final = _symbols("scored_reading", "verdict")
+_STATE: Final = _symbols("scored_reading", "state")
+_SCOPE: Final = _symbols("window_count", "scope")
+_DETAILS: Final[dict[Reason, str]] = {
+    Reason.EMPTY_VALUE: "the event has no value",
+    Reason.TOO_LARGE: f"more than {avro.MAX_EVENT_BYTES} bytes",
+    Reason.EMPTY_KEY: "the key must be the device id",
+    Reason.NOT_FRAMED: "no schema id in front (0x00 and four bytes expected)",
+    Reason.UNKNOWN_SCHEMA: "the schema id is not known here",
+    Reason.WRONG_SCHEMA: "the schema belongs to another topic",
+    Reason.TRUNCATED: "the body ends too early",
+    Reason.TRAILING_BYTES: "bytes follow the body",
+    Reason.MALFORMED: "the body is no canonical Avro of its schema",
+    Reason.KEY_MISMATCH: "the key is not the device id",
+    Reason.NOT_A_NUMBER: "a number is NaN",
+    Reason.INFINITE: "a number is infinite",
+    Reason.TOO_FAR_AHEAD: "the event time is further ahead of the broker's than max_skew",
+    Reason.SCORING_FAILED: "scoring failed",
+}

@@ -1,0 +1,251 @@
+"""The rules of one lane: which devices they match, their openings, and the alerts that a batch causes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from fleetwatch import avro, topics
+from streams import devices
+from streams.alerts import Transition, to_alert
+from streams.arrays import grown
+from streams.inputs import CAMERA_TYPE, READINGS, Input
+from streams.rules import AnomalyRule, CountRule, LevelRule, Openings, Rule, SilenceRule
+from streams.windows import COUNT, NEVER, Entries, WindowRules
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from streams.batch import Accepted, Outputs
+    from streams.names import Names
+    from streams.scoring import Scores
+
+    Send = Callable[["Change"], None]
+
+
+class Change(NamedTuple):
+    """A rule fires or resolves for a device row; ``at`` is the row of the batch that caused it (-1: the clock)."""
+
+    rule: Rule
+    row: int
+    at: int
+    fires: bool
+    started_ms: int
+    ended_ms: int
+    value: float
+
+
+class Cause(NamedTuple):
+    """What an alert names as its cause: the unit of the value, the device's site, time (ms) and offset."""
+
+    unit: str
+    site: int
+    ingest_ms: int
+    offset: int
+
+
+class LaneRules:
+    """Rules with their open alerts, and where and when each device was last heard, by device row."""
+
+    def __init__(self, rules: tuple[Rule, ...], source: Input, partition: int, windows: WindowRules) -> None:
+        cameras = source is not READINGS
+        self.rules = tuple(rule for rule in rules if not (cameras and isinstance(rule, AnomalyRule | LevelRule)))
+        self.source, self.partition, self.windows = source, partition, windows
+        self.openings = {rule.name: Openings() for rule in self.rules}
+        self.last_seen = np.zeros(0, np.int64)
+        self.sites = np.zeros(0, np.int64)
+        self._known = self._sited = 0
+        self._matches = {rule.name: np.zeros(0, np.bool_) for rule in self.rules}
+        self._timeouts: dict[str, NDArray[np.int64]] = {}
+
+    def fold(self, names: Names, accepted: Accepted, out: Outputs) -> None:
+        """Judge a batch and send the alerts that it causes, in the order of the events that cause them."""
+        self._reserve(names)
+        raw, batch, chosen = accepted.raw, accepted.batch, accepted.chosen
+        rows, times, values = accepted.rows, accepted.times, accepted.values
+
+        changes: list[Change] = []
+        last_seen = self.last_seen.copy()
+        np.maximum.at(last_seen, rows, times)
+        for rule in self.rules:
+            openings = self.openings[rule.name]
+            if isinstance(rule, CountRule):
+                self._fold_counts(rule, accepted, changes.append)
+            elif isinstance(rule, SilenceRule):
+                self._fold_silence(rule, accepted, changes.append)
+            elif accepted.scores is not None:
+                on, off, quiet = _judge(rule, values, accepted.scores)
+                on &= self._matches[rule.name][rows]
+                for row, at, fires, started in openings.fold(rows, times, on, off, quiet).tolist():
+                    changes.append(Change(rule, row, at, bool(fires), started, int(times[at]), float(values[at])))
+        for change in sorted(changes, key=lambda change: change.at):
+            event = int(chosen[change.at])
+            unit = batch.text("unit", event) if self.source is READINGS else ""
+            site = _last(rows, accepted.sites, self.sites, change)
+            self._send(names, change, Cause(unit, site, int(raw.times[event]), int(raw.offsets[event])), out)
+        self.last_seen = last_seen
+        self.sites[rows] = accepted.sites
+
+    def advance(  # noqa: PLR0913, PLR0917  # what a lane's advance knows
+        self,
+        names: Names,
+        final: Entries,
+        closed: NDArray[np.int64],
+        watermark_ms: int,
+        source: tuple[int, int],
+        out: Outputs,
+    ) -> None:
+        """Judge what the clock closed: counts of final windows, and devices of an idle partition.
+
+        ``source`` is the time (ms) and the last offset that the alerts name.
+        """
+        self._reserve(names)
+
+        def send(change: Change) -> None:
+            self._send(names, change, Cause("", int(self.sites[change.row]), *source), out)
+
+        for rule in self.rules:
+            openings, matches = self.openings[rule.name], self._matches[rule.name]
+            if isinstance(rule, CountRule):
+                self._resolve_counts(rule, final, closed, send)
+            elif isinstance(rule, SilenceRule):
+                timeout = int(rule.after_seconds * 1000)
+                silent = matches & ~openings.is_open & (self.last_seen >= 0)
+                silent &= self.last_seen + timeout <= watermark_ms // devices.TICK_MS * devices.TICK_MS
+                for row in np.flatnonzero(silent).tolist():
+                    openings.is_open[row] = True
+                    openings.started[row] = self.last_seen[row] + timeout
+                    send(Change(rule, row, -1, True, int(openings.started[row]), 0, rule.after_seconds))
+
+    def _fold_silence(self, rule: SilenceRule, accepted: Accepted, send: Send) -> None:
+        openings = self.openings[rule.name]
+        rows, times = accepted.rows, accepted.times
+        timeout = int(rule.after_seconds * 1000)
+        for row, at, is_silent in devices.fold_silence(
+            rows,
+            times,
+            accepted.watermarks,
+            accepted.watermark_before,
+            self._timeouts[rule.name],
+            self.last_seen.copy(),
+            openings.is_open,
+        ).tolist():
+            if is_silent:
+                openings.started[row] = _last_before(rows, times, self.last_seen, row, at) + timeout
+            started = int(openings.started[row])
+            send(Change(rule, row, at, bool(is_silent), started, int(times[at]), rule.after_seconds))
+
+    def _fold_counts(self, rule: CountRule, accepted: Accepted, send: Send) -> None:
+        """Interleave "the count was reached" and "a window closed" in the order of the events."""
+        openings, folded = self.openings[rule.name], accepted.folded
+        size = self.windows.size_ms
+        reached = (folded.running == rule.at_least) & self._matches[rule.name][accepted.rows]
+        steps = [(at, 1, at) for at in np.flatnonzero(reached).tolist()]
+        steps += [(at, 0, number) for number, (at, _) in enumerate(folded.closed.tolist())]
+        for at, is_reached, number in sorted(steps):
+            if not is_reached:
+                self._resolve_counts(rule, folded.final, folded.closed[number : number + 1], send)
+                continue
+            row, window = int(accepted.rows[at]), int(accepted.times[at]) // size
+            openings.last[row] = max(openings.last[row], window) if openings.is_open[row] else window
+            if not openings.is_open[row]:
+                openings.is_open[row], openings.started[row] = True, accepted.times[at]
+                send(Change(rule, row, at, True, int(accepted.times[at]), 0, float(rule.at_least)))
+
+    def _resolve_counts(self, rule: CountRule, final: Entries, closed: NDArray[np.int64], send: Send) -> None:
+        openings = self.openings[rule.name]
+        for at, window in closed.tolist():
+            mine = (final.window == window) & (final.scope == 0)
+            counts = np.zeros(len(openings.is_open), np.int64)
+            counts[final.key[mine]] = final.ints[mine, COUNT]
+            still = openings.is_open & (counts >= rule.at_least)
+            openings.last[still] = np.maximum(openings.last[still], window)
+            for row in np.flatnonzero(openings.is_open & ~still & (openings.last < window)).tolist():
+                openings.is_open[row] = False
+                started, ended = int(openings.started[row]), window * self.windows.size_ms
+                send(Change(rule, row, at, False, started, ended, float(counts[row])))
+
+    def _send(self, names: Names, change: Change, cause: Cause, out: Outputs) -> None:
+        key = names.devices.name(change.row)
+        transition = Transition(
+            rule=change.rule,
+            device=key.decode(),
+            site=names.sites.name(cause.site).decode(),
+            fires=change.fires,
+            started_ms=change.started_ms,
+            ended_ms=change.ended_ms,
+            value=change.value,
+            unit=cause.unit,
+            ingest_ms=cause.ingest_ms,
+            topic=self.source.topic,
+            partition=self.partition,
+            offset=cause.offset,
+        )
+        out.messages.append((topics.ALERTS, key, avro.encode(to_alert(transition, self.windows))))
+        out.count("alerts_fired" if change.fires else "alerts_resolved", 1)
+
+    def _reserve(self, names: Names) -> None:
+        count = names.devices.count
+        if count == self._known:
+            return
+        self.last_seen = grown(self.last_seen, count, -1)
+        self.sites = grown(self.sites, count)
+        self.sites[self._sited : count] = names.site_of[self._sited : count]
+        self._sited = count
+        for rule in self.rules:
+            self.openings[rule.name].reserve(len(self.last_seen))
+            matches = grown(self._matches[rule.name], len(self.last_seen))
+            matches[self._known : count] = [self._fits(rule, names, row) for row in range(self._known, count)]
+            self._matches[rule.name] = matches
+            if isinstance(rule, SilenceRule):
+                self._timeouts[rule.name] = np.where(matches, int(rule.after_seconds * 1000), 0)
+        self._known = count
+
+    def _fits(self, rule: Rule, names: Names, row: int) -> bool:
+        kind = names.kinds.name(int(names.kind_of[row])).decode() if self.source is READINGS else CAMERA_TYPE
+        site = names.sites.name(int(names.site_of[row])).decode()
+        return rule.match.fits(names.devices.name(row).decode(), kind, site)
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return what ``restore`` needs; openings by the rule's name, so that rules may come and go."""
+        return {
+            "last_seen": self.last_seen[: self._sited],
+            "sites": self.sites[: self._sited],
+            "openings": {name: openings.snapshot() for name, openings in self.openings.items()},
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over a snapshot; which devices match is found anew."""
+        self.last_seen, self.sites = state["last_seen"].copy(), state["sites"].copy()
+        self._sited = len(self.sites)
+        for name, openings in state.get("openings", {}).items():
+            if name in self.openings:
+                self.openings[name] = Openings.restore(openings)
+
+
+def _judge(rule: Rule, values: NDArray[np.float64], scores: Scores) -> tuple[NDArray[np.bool_], NDArray[np.bool_], int]:
+    """Return where a rule is on, where it may go off, and how long it must have been quiet (ms)."""
+    if isinstance(rule, AnomalyRule):
+        return scores.is_anomaly, ~scores.is_anomaly, int(rule.quiet_seconds * 1000)
+    assert isinstance(rule, LevelRule)
+    if rule.above is not None:
+        return values >= rule.above, values <= rule.clear, 0
+    assert rule.below is not None
+    return values <= rule.below, values >= rule.clear, 0
+
+
+def _last(rows: NDArray[np.int64], column: NDArray[np.int64], before: NDArray[np.int64], change: Change) -> int:
+    """Return a device's value of a column as of the event that caused a change."""
+    mine = np.flatnonzero(rows[: change.at + 1] == change.row)
+    return int(column[mine[-1]] if len(mine) else before[change.row])
+
+
+def _last_before(
+    rows: NDArray[np.int64], times: NDArray[np.int64], before: NDArray[np.int64], row: int, at: int
+) -> int:
+    """Return when a device was last heard before a row of the batch."""
+    mine = times[:at][rows[:at] == row]
+    return int(max(mine.max(initial=NEVER), before[row]))

@@ -1,0 +1,225 @@
+"""Batch transport for Faust: an agent gets one event per partition and fetch, carrying all its raw records.
+
+Faust's cost is per event delivered to an agent. For the *hot* topics this transport's consumer yields one message
+for all that a fetch brought of a partition: its value is the list of aiokafka records, its offset the last one's.
+Agents of other topics, and table changelogs, see ordinary messages.
+
+Offsets of hot topics are committed by a bookkeeping of their own (``Ledger``): one past the longest prefix of
+*delivered batches* that is acknowledged. Faust's own works with single offsets: it takes the inside of a batch for
+a gap and falls behind, and an acknowledgement out of order commits past a batch that was never acknowledged.
+
+Use: ``BatchApp("name", hot_topics={...}, fetch_wait_ms=...)`` instead of ``faust.App``, and
+``app.topic("hot", schema=RawSchema())`` for the hot topics. ``batch_of(event)`` gives the records.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import faust
+from aiokafka import TopicPartition
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP, ConsumerMessage
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Mapping
+
+    from aiokafka import AIOKafkaConsumer
+
+
+class Ledger:
+    """Which delivered batches of one partition are acknowledged, in order of delivery."""
+
+    def __init__(self) -> None:
+        self._open: OrderedDict[int, bool] = OrderedDict()
+        self._committable: int | None = None
+
+    def deliver(self, last_offset: int) -> None:
+        """Note a batch that goes to an agent, by the offset of its last record."""
+        self._open[last_offset] = False
+
+    def ack(self, last_offset: int) -> bool:
+        """Note that a batch is done; False for one that is not (or no longer) known."""
+        if last_offset not in self._open:
+            return False
+        self._open[last_offset] = True
+        while self._open:
+            first, is_acked = next(iter(self._open.items()))
+            if not is_acked:
+                break
+            del self._open[first]
+            self._committable = first + 1
+        return True
+
+    @property
+    def committable(self) -> int | None:
+        """One past the longest acknowledged prefix, None before there is one."""
+        return self._committable
+
+    @property
+    def waiting(self) -> int:
+        """How many delivered batches are not acknowledged, or wait behind one that is not."""
+        return len(self._open)
+
+
+class RawSchema(faust.Schema):
+    """Leaves keys and values as they are: a batch's value is its list of records."""
+
+    def loads_key(self, app: Any, message: Any, **_: Any) -> Any:  # noqa: ARG002  # Faust's signature
+        """Return the key unchanged."""
+        return message.key
+
+    def loads_value(self, app: Any, message: Any, **_: Any) -> Any:  # noqa: ARG002  # Faust's signature
+        """Return the value unchanged."""
+        return message.value
+
+
+class BatchConsumerThread(driver.AIOKafkaConsumerThread):
+    """Makes the aiokafka consumer with a fetch wait of our own (Faust's is fixed at 1.5 s)."""
+
+    def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = self.app.fetch_wait_ms  # noqa: SLF001  # read when the consumer starts
+        return consumer
+
+
+class BatchConsumer(driver.Consumer):
+    """Faust's consumer, with batches and their own commit bookkeeping for hot topics."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.ledgers: dict[TP, Ledger] = {}
+
+    def _new_consumer_thread(self) -> BatchConsumerThread:
+        return BatchConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    def is_caught_up(self, topic: str, partition: int, offset: int, *, within_seconds: float) -> bool:
+        """Say whether the broker answered a fetch of a partition just now, and has nothing from this offset on."""
+        tp = TopicPartition(topic, partition)
+        consumer = self._thread._consumer  # noqa: SLF001  # the aiokafka consumer that Faust drives
+        if consumer is None or tp not in consumer.assignment():
+            return False
+        answered_ms, end = consumer.last_poll_timestamp(tp), consumer.highwater(tp)
+        if answered_ms is None or end is None:
+            return False
+        return bool(end <= offset and time.time() * 1000 - answered_ms < within_seconds * 1000)
+
+    def is_hot(self, topic: str) -> bool:
+        """Say whether a topic's records come in batches."""
+        return topic in self.app.hot_topics
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:  # noqa: ASYNC109  # Faust's signature
+        """Yield one message a partition for hot topics, one a record for the others.
+
+        As in the original, flow control, the generation and the active partitions are looked at between messages.
+        """
+        records, active = await self._wait_next_records(timeout)
+        generation = self.app.consumer_generation_id
+        if records is None or self.should_stop:
+            return
+        if not self.flow_active:
+            await self.perform_seek()
+            return
+        hot = {tp: batch for tp, batch in records.items() if self.is_hot(tp.topic) and batch}
+        other = {tp: batch for tp, batch in records.items() if not self.is_hot(tp.topic)}
+        for tp, record in self._interleave(hot, other):
+            if not self.flow_active or self.app.consumer_generation_id != generation:
+                break
+            if active is not None and tp not in active and tp not in self._buffered_partitions:
+                continue
+            self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
+            if isinstance(record, list):
+                message = self._to_batch(tp, record)
+                self.ledgers.setdefault(tp, Ledger()).deliver(message.offset)
+                yield tp, message
+            else:
+                yield tp, self._to_message(tp, record)
+
+    def _interleave(self, hot: Mapping[TP, list[Any]], other: Mapping[TP, list[Any]]) -> Iterable[tuple[TP, Any]]:
+        yield from hot.items()
+        yield from self.scheduler.iterate(other)
+
+    def _to_batch(self, tp: TP, records: list[Any]) -> Any:
+        last = records[-1]
+        return ConsumerMessage(
+            tp.topic,
+            tp.partition,
+            last.offset,
+            last.timestamp / 1000.0,
+            last.timestamp_type,
+            (),
+            None,
+            records,
+            None,
+            0,
+            0,
+            tp,
+            generation_id=self.app.consumer_generation_id,
+        )
+
+    def ack(self, message: Any) -> bool:
+        """Note an acknowledgement; a batch's goes to its partition's ledger."""
+        if not self.is_hot(message.topic):
+            return bool(super().ack(message))
+        if message.acked:
+            return False
+        message.acked = True
+        self._unacked_messages.discard(message)
+        ledger = self.ledgers.get(message.tp)
+        return ledger is not None and ledger.ack(message.offset)
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterable[TP]:
+        yield from super()._filter_tps_with_pending_acks(topics)
+        for tp in list(self.ledgers):
+            if topics is None or tp in topics or tp.topic in topics:
+                yield tp
+
+    def _new_offset(self, tp: TP) -> int | None:
+        if not self.is_hot(tp.topic):
+            offset: int | None = super()._new_offset(tp)
+            return offset
+        ledger = self.ledgers.get(tp)
+        return ledger.committable if ledger is not None else None
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        if not self.is_hot(tp.topic):
+            await super()._add_gap(tp, offset_from, offset_to)
+
+    async def perform_seek(self) -> None:
+        """Go back to what is committed: everything after it is delivered again, so the ledgers start anew."""
+        self.ledgers.clear()
+        await super().perform_seek()
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Forget the ledgers: whoever gets the partitions next reads from what was committed."""
+        await super().on_partitions_revoked(revoked)
+        for tp in revoked:
+            self.ledgers.pop(tp, None)
+
+
+class BatchTransport(driver.Transport):
+    """Faust's aiokafka transport with the consumer above."""
+
+    Consumer: ClassVar[type[BatchConsumer]] = BatchConsumer
+
+
+class BatchApp(faust.App):
+    """A Faust app whose ``hot_topics`` come in batches.
+
+    ``stream_wait_empty`` must stay off: with batches that wait for a checkpoint it would hang a rebalance.
+    """
+
+    def __init__(self, *args: Any, hot_topics: set[str], fetch_wait_ms: int = 500, **kwargs: Any) -> None:
+        self.hot_topics = frozenset(hot_topics)
+        self.fetch_wait_ms = fetch_wait_ms
+        super().__init__(*args, **kwargs)
+
+    def _new_transport(self) -> BatchTransport:
+        return BatchTransport(self.conf.broker_consumer, self)
+
+
+def batch_of(event: Any) -> tuple[str, int, list[Any]]:
+    """Return topic, partition and raw records of a batch event."""
+    return event.message.topic, event.message.partition, event.value

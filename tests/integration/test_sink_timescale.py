@@ -1,0 +1,153 @@
+"""What only the database sink promises: offsets go with the rows, forward only, and texts that PostgreSQL lacks."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+from pydantic import SecretStr
+
+from fleetwatch import topics
+from fleetwatch.errors import EnvironmentProblemError, TransientError
+from sinks.migrate import migrate
+from sinks.store import StoreRefusedError
+from sinks.timescale import TimescaleStore
+from tests.unit.sinks.samples import NOW, alert, detection, items, letter, scored
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.integration
+
+SCORED_0 = (topics.SCORED, 0)
+
+
+@pytest.fixture
+def url(database_url: str) -> str:
+    migrate(database_url)
+    return database_url
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[TimescaleStore]:
+    made = TimescaleStore(SecretStr(url))
+    made.open()
+    yield made
+    made.close()
+
+
+def _rows(url: str, query: str) -> list[tuple[Any, ...]]:
+    with psycopg.connect(url) as connection:
+        return connection.execute(query.encode()).fetchall()
+
+
+def test_offsets_are_stored_with_the_rows(store: TimescaleStore):
+    store.write(items(scored(), scored(seq=2), first_offset=40), "c1")
+    assert store.stored_offsets([SCORED_0, (topics.SCORED, 1)], "c1") == {SCORED_0: 42}
+
+
+def test_a_refused_batch_stores_neither_rows_nor_offsets(store: TimescaleStore, url: str):
+    with pytest.raises(StoreRefusedError):
+        store.write(items(scored(), scored("\x00")), "c1")
+    assert store.stored_offsets([SCORED_0], "c1") == {}
+    assert _rows(url, "SELECT count(*) FROM readings") == [(0,)]
+
+
+def test_a_key_too_long_for_its_index_is_refused(store: TimescaleStore):
+    import random
+
+    text = "".join(chr(random.Random(1).randrange(33, 126)) for _ in range(1)) + "".join(
+        chr(code) for code in random.Random(2).choices(range(33, 50_000), k=9000)
+    )
+    with pytest.raises(StoreRefusedError):
+        store.write(items(scored(text)), "c1")
+
+
+def test_offsets_never_go_back_within_a_cluster(store: TimescaleStore):
+    """A member that lost the partition and finishes late cannot move its successor back."""
+    store.write(items(scored(), first_offset=40), "c1")
+    store.write(items(scored(), first_offset=7), "c1")
+    assert store.stored_offsets([SCORED_0], "c1") == {SCORED_0: 41}
+
+
+def test_offsets_of_another_cluster_do_not_count(store: TimescaleStore):
+    store.write(items(scored(), first_offset=40), "c1")
+    assert store.stored_offsets([SCORED_0], "c2") == {}
+    store.write(items(scored(), first_offset=3), "c2")
+    assert store.stored_offsets([SCORED_0], "c2") == {SCORED_0: 4}
+
+
+def test_a_forgotten_offset_starts_anew(store: TimescaleStore):
+    store.write(items(scored(), first_offset=40), "c1")
+    store.forget_offset(SCORED_0)
+    assert store.stored_offsets([SCORED_0], "c1") == {}
+    store.write(items(scored(), first_offset=3), "c1")
+    assert store.stored_offsets([SCORED_0], "c1") == {SCORED_0: 4}
+
+
+def test_devices_know_when_they_were_first_and_last_seen(store: TimescaleStore, url: str):
+    store.write(items(scored(seq=5, site="new"), scored(seq=7, site="newer"), detection(seq=1)), "c1")
+    store.write(items(scored(seq=2, site="old")), "c1")
+    assert _rows(url, "SELECT * FROM devices ORDER BY device_id") == [
+        ("cam-1", "camera", None, "gate", NOW + timedelta(seconds=1), NOW + timedelta(seconds=1)),
+        ("press-1", "sensor", "temperature", "newer", NOW + timedelta(seconds=2), NOW + timedelta(seconds=7)),
+    ]
+
+
+def test_a_resolved_alert_keeps_its_end(store: TimescaleStore, url: str):
+    store.write(items(alert()), "c1")
+    store.write(items(alert(is_open=False)), "c1")
+    store.write(items(alert()), "c1")
+    assert _rows(url, "SELECT state, ended_at FROM alerts") == [("RESOLVED", NOW + timedelta(minutes=1))]
+
+
+def test_a_dead_letter_keeps_any_bytes(store: TimescaleStore, url: str):
+    raw = bytes(range(256)) * 256
+    store.write(items(letter(key=b"\x00\xff", value=raw, detail="key \x00 is odd")), "c1")
+    assert _rows(url, "SELECT raw_key, raw_value, detail, value_length FROM dead_letters") == [
+        (b"\x00\xff", raw, "key \ufffd is odd", 65_536)
+    ]
+
+
+def test_the_same_place_in_a_new_broker_is_a_newer_dead_letter(store: TimescaleStore, url: str):
+    store.write(items(letter(detail="first run")), "c1")
+    store.write(items(letter(detail="second run", broker_time=NOW + timedelta(days=1))), "c2")
+    store.write(items(letter(detail="first run")), "c1")
+    assert _rows(url, "SELECT detail FROM dead_letters") == [("second run",)]
+
+
+def test_two_stores_may_write_the_same_rows_at_once(url: str):
+    """Rows are locked in one order: no deadlock."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    def write(turn: int) -> None:
+        own = TimescaleStore(SecretStr(url))
+        own.open()
+        for batch in range(5):
+            records = [scored(f"press-{n}", seq=batch) for n in range(100)]
+            own.write(items(*(records if turn else reversed(records))), "c1")
+        own.close()
+
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(write, range(2)))
+    assert _rows(url, "SELECT count(*) FROM readings") == [(500,)]
+
+
+def test_a_connection_cut_by_the_server_is_an_error_that_passes(store: TimescaleStore, url: str):
+    with psycopg.connect(url, autocommit=True) as admin:
+        admin.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name = 'fleetwatch-sink' AND datname = current_database()"
+        )
+    with pytest.raises(TransientError):
+        store.write(items(scored()), "c1")
+    store.open()
+    store.write(items(scored()), "c1")
+    assert _rows(url, "SELECT count(*) FROM readings") == [(1,)]
+
+
+def test_a_database_without_tables_needs_a_person(database_url: str):
+    with pytest.raises(EnvironmentProblemError, match="sink migrate"):
+        TimescaleStore(SecretStr(database_url)).open()

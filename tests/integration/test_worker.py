@@ -1,0 +1,447 @@
+"""The streams worker as a process of its own, on a real broker."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import struct
+import sys
+import time
+import urllib.request
+import uuid
+from collections import defaultdict
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from fleetwatch import avro, kafka, topics
+from fleetwatch.errors import RefusedError
+from fleetwatch.local import children
+from fleetwatch.local.ports import free_port
+from fleetwatch.records import (
+    Alert,
+    AlertState,
+    Box,
+    CameraDetection,
+    DeadLetter,
+    Reason,
+    Record,
+    Scope,
+    ScoredReading,
+    SensorReading,
+    Stage,
+    WindowCount,
+    from_millis,
+)
+from streams.batch import RawBatch
+from streams.lane import Lane
+from streams.worker import lane_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from fleetwatch.settings import Settings
+
+pytestmark = pytest.mark.integration
+
+R = TypeVar("R", bound=Record)
+
+
+def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds:.0f} s: {what}")
+        time.sleep(0.1)
+
+
+class WorkerProcess:
+    """`fleetwatch worker` as users start it."""
+
+    def __init__(self, settings: Settings, folder: Path, **extra: str) -> None:
+        self.port = free_port()
+        self._log = (folder / f"worker-{self.port}.log").open("wb")
+        environment = os.environ | {
+            "FLEETWATCH_BOOTSTRAP_SERVERS": settings.bootstrap_servers,
+            "FLEETWATCH_EMBEDDED_BROKER": str(settings.embedded_broker),
+            "FLEETWATCH_MODELS_DIR": str(folder / "models"),
+            "FLEETWATCH_HTTP_PORT": str(self.port),
+            "FLEETWATCH_CHECKPOINT_SECONDS": "0.3",
+            "FLEETWATCH_WINDOW_SECONDS": "2",
+            "FLEETWATCH_GRACE_SECONDS": "1",
+            "FLEETWATCH_IDLE_SECONDS": "3",
+            **extra,
+        }
+        command = [sys.executable, "-m", "fleetwatch.cli.main", "worker"]
+        self.process = children.start(command, env=environment, log=self._log)
+
+    def status(self) -> dict[str, Any]:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/status", timeout=2) as answer:
+                return dict(json.load(answer))
+        except OSError:
+            return {"ready": False, "counters": {}}
+
+    def counted(self, name: str) -> int:
+        return int(self.status()["counters"].get(name, 0))
+
+    def wait_ready(self) -> None:
+        wait_for(lambda: self.status()["ready"], 60, "the worker is ready")
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self._log.close()
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(30)
+        self._log.close()
+        return code
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., WorkerProcess]]:
+    started: list[WorkerProcess] = []
+
+    def begin(settings: Settings, **extra: str) -> WorkerProcess:
+        worker = WorkerProcess(settings, tmp_path, **extra)
+        started.append(worker)
+        return worker
+
+    yield begin
+    for worker in started:
+        worker.kill()
+
+
+def send(settings: Settings, topic: str, events: list[tuple[bytes | None, bytes | None]]) -> None:
+    producer = Producer(kafka.producer_config(settings))
+    for key, value in events:
+        producer.produce(topic, value, key)
+        producer.poll(0)
+    assert producer.flush(30) == 0
+
+
+def read_all(settings: Settings, topic: str) -> list[Any]:
+    found: list[Any] = []
+    kafka.read_to_end(settings, topic, found.append)
+    return found
+
+
+def read_records(settings: Settings, topic: str, record_type: type[R]) -> list[tuple[R, bytes]]:
+    """All records of a topic with their bytes; what other tests left there that is none is passed over."""
+    found: list[tuple[R, bytes]] = []
+    for message in read_all(settings, topic):
+        with contextlib.suppress(RefusedError):
+            found.append((avro.decode(message.value(), record_type), message.value()))
+    return found
+
+
+def lag(settings: Settings) -> int:
+    return sum(kafka.lag_of(settings, topics.GROUP_STREAMS).values())
+
+
+def reading(device: str, number: int, value: float, now_ms: int) -> tuple[bytes, bytes]:
+    record = SensorReading(
+        device_id=device,
+        sensor_type="bench",
+        site="lab",
+        event_time=from_millis(now_ms),
+        seq=number,
+        value=value,
+        unit="1",
+    )
+    return device.encode(), avro.encode(record)
+
+
+def test_every_kind_of_bad_input_is_dead_lettered_and_its_neighbours_are_scored(
+    any_settings: Settings, start: Callable[..., WorkerProcess]
+) -> None:
+    mark = uuid.uuid4().hex[:8]
+    worker = start(any_settings)
+    worker.wait_ready()
+    now = int(time.time() * 1000)
+    device = f"poison-{mark}"
+    key, good = reading(device, 0, 1.0, now)
+    body = good[5:]
+
+    def value_of(number: float) -> bytes:
+        return reading(device, 1, number, now)[1]
+
+    bad: dict[Reason, list[tuple[bytes | None, bytes | None]]] = {
+        Reason.NOT_FRAMED: [(key, b"\xff" + random.Random(1).randbytes(200)), (key, b"\x00\x00")],
+        Reason.TRUNCATED: [(key, good[:-3]), (key, good[:-1])],
+        Reason.TRAILING_BYTES: [(key, good + b"abc")],
+        Reason.UNKNOWN_SCHEMA: [(key, b"\x00" + struct.pack(">I", 999_999) + body)],
+        Reason.WRONG_SCHEMA: [(key, b"\x00" + struct.pack(">I", avro.schema_ids()["alert.v1"]) + body)],
+        Reason.NOT_A_NUMBER: [(key, value_of(float("nan")))],
+        Reason.INFINITE: [(key, value_of(float("inf"))), (key, value_of(float("-inf")))],
+        Reason.TOO_FAR_AHEAD: [reading(device, 2, 1.0, 7_258_118_400_000)],  # the year 2200
+        Reason.EMPTY_KEY: [(b"", good), (None, good)],
+        Reason.KEY_MISMATCH: [(key + b"x", good)],
+        Reason.TOO_LARGE: [(key, good + b"x" * 900_000)],
+        Reason.EMPTY_VALUE: [(key, None), (key, b"")],
+        Reason.MALFORMED: [(key, good[:5] + b"\x01" + good[6:])],
+    }
+    events: list[tuple[bytes | None, bytes | None]] = []
+    wanted = 0
+    for number, items in enumerate(bad.values()):
+        for item in items:
+            events += [reading(device, 100 + 2 * wanted, 1.0 + number, now + 2 * wanted), item]
+            wanted += 1
+    send(any_settings, topics.READINGS, events)
+    wait_for(lambda: worker.counted("dead_lettered") >= wanted, 30, "all bad events are dead-lettered")
+    wait_for(lambda: lag(any_settings) == 0, 30, "everything is committed")
+
+    letters = [letter for letter, _ in read_records(any_settings, topics.DEAD_LETTERS, DeadLetter)]
+    # an empty key may land in any partition, and other tests may have left letters: tell ours by the value
+    ours = [letter for letter in letters if letter.topic == topics.READINGS]
+    by_reason = defaultdict(list)
+    for letter in ours:
+        by_reason[letter.reason].append(letter)
+    for reason, items in bad.items():
+        assert len(by_reason[reason]) >= len(items), reason
+    (large,) = [letter for letter in by_reason[Reason.TOO_LARGE] if letter.raw_key == key]
+    assert large.value_length == len(good) + 900_000
+    assert len(large.raw_value or b"") == 64 * 1024
+    assert large.stage is Stage.DECODE
+    assert by_reason[Reason.NOT_A_NUMBER][0].stage is Stage.VALIDATE
+    scored = [record for record, _ in read_records(any_settings, topics.SCORED, ScoredReading)]
+    seqs = sorted(record.seq for record in scored if record.device_id == device)
+    assert seqs == [100 + 2 * number for number in range(wanted)]
+    assert worker.stop() == 0
+
+
+def expected_outputs(settings: Settings, environment: dict[str, str]) -> tuple[dict[Any, bytes], dict[Any, bytes]]:
+    """What one uninterrupted fold over the readings' partitions gives: scored readings, and alerts by identity."""
+    scored: dict[Any, bytes] = {}
+    alerts: dict[Any, bytes] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        from fleetwatch.settings import load_settings
+
+        rules = lane_settings(load_settings())
+    by_partition: dict[int, list[Any]] = defaultdict(list)
+    for message in read_all(settings, topics.READINGS):
+        by_partition[message.partition()].append(message)
+    for partition, messages in by_partition.items():
+        lane = Lane(topics.READINGS, partition, rules)
+        raw = RawBatch(
+            topics.READINGS,
+            partition,
+            np.array([m.offset() for m in messages]),
+            np.array([m.timestamp()[1] for m in messages]),
+            [m.key() for m in messages],
+            [m.value() for m in messages],
+        )
+        for topic, _, value in lane.process(raw, {}).messages:
+            if topic == topics.SCORED:
+                record = avro.decode(value, ScoredReading)
+                scored[(record.device_id, record.event_time, record.seq)] = value
+            elif topic == topics.ALERTS:
+                alert = avro.decode(value, Alert)
+                alerts[(alert.alert_id, alert.state)] = value
+    return scored, alerts
+
+
+EXACT = {"FLEETWATCH_TRAINING_SAMPLE": "100000000", "FLEETWATCH_WINDOW_SECONDS": "2", "FLEETWATCH_GRACE_SECONDS": "1"}
+"""No batch model: which one is in force at an offset depends on time."""
+
+
+def rules_for(mark: str, folder: Path) -> dict[str, str]:
+    """Settings under which one uninterrupted fold gives the same as any worker, with a rule that fires often."""
+    rules = folder / "rules.yaml"
+    rules.write_text(f"rules: [{{name: high, kind: level, above: 2.2, clear: 0.0, match: {{device: '{mark}-*'}}}}]\n")
+    return EXACT | {"FLEETWATCH_RULES_FILE": str(rules)}
+
+
+def assert_exact(settings: Settings, mark: str, total: int, environment: dict[str, str]) -> None:
+    """Every reading of the marked devices was scored and counted as by one uninterrupted fold; repeats are equal."""
+    scored, alerts = expected_outputs(settings, environment)
+    got: dict[Any, set[bytes]] = defaultdict(set)
+    for record, value in read_records(settings, topics.SCORED, ScoredReading):
+        if record.device_id.startswith(mark):
+            got[(record.device_id, record.event_time, record.seq)].add(value)
+    assert len(got) == total
+    assert got == {identity: {value} for identity, value in scored.items() if identity[0].startswith(mark)}
+
+    fired: dict[Any, set[bytes]] = defaultdict(set)
+    for alert, value in read_records(settings, topics.ALERTS, Alert):
+        if alert.device_id.startswith(mark):
+            fired[(alert.alert_id, alert.state)].add(value)
+    assert fired
+    assert fired == {
+        identity: {value} for identity, value in alerts.items() if avro.decode(value, Alert).device_id.startswith(mark)
+    }
+
+    finals: dict[Any, set[int]] = defaultdict(set)
+    for count, _ in read_records(settings, topics.COUNTS, WindowCount):
+        if count.is_final and count.scope is Scope.DEVICE and count.key.startswith(mark):
+            finals[(count.key, count.window_start)].add(count.count)
+    assert all(len(counts) == 1 for counts in finals.values())
+    assert sum(next(iter(counts)) for counts in finals.values()) == total
+
+
+class Feed:
+    """Readings of twelve devices, a round at a time."""
+
+    def __init__(self, settings: Settings, mark: str) -> None:
+        self._settings = settings
+        self._devices = [f"{mark}-{number}" for number in range(12)]
+        self._rng = random.Random(7)
+        self._round = 0
+        self.total = 0
+
+    def send(self) -> None:
+        now = int(time.time() * 1000)
+        values = [self._rng.gauss(0, 1) for _ in self._devices]
+        events = [reading(d, self._round, v, now) for d, v in zip(self._devices, values, strict=True)]
+        send(self._settings, topics.READINGS, events)
+        self._round += 1
+        self.total += len(events)
+
+    def send_until(self, condition: Callable[[], bool], seconds: float, what: str) -> None:
+        def step() -> bool:
+            self.send()
+            return condition()
+
+        wait_for(step, seconds, what)
+
+    def send_for(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        self.send_until(lambda: time.monotonic() > end, seconds + 10, "time passes")
+
+
+def test_kill_9_repeats_outputs_but_never_changes_or_loses_one(
+    any_settings: Settings, start: Callable[..., WorkerProcess], tmp_path: Path
+) -> None:
+    mark = f"kill-{uuid.uuid4().hex[:6]}"
+    environment = rules_for(mark, tmp_path)
+    worker = start(any_settings, **environment)
+    worker.wait_ready()
+    feed = Feed(any_settings, mark)
+    for _ in range(2):
+        feed.send_for(4)
+        worker.kill()
+        worker = start(any_settings, **environment)
+    feed.send_for(4)
+    wait_for(lambda: worker.status()["ready"] and lag(any_settings) == 0, 60, "the last worker has caught up")
+    wait_for(lambda: worker.counted("open_windows") == 0, 30, "all windows are closed")
+    assert worker.stop() == 0
+    assert_exact(any_settings, mark, feed.total, environment)
+
+
+def test_a_worker_that_stood_still_gives_way_to_the_one_that_took_over(
+    kafka_settings: Settings, start: Callable[..., WorkerProcess], tmp_path: Path
+) -> None:
+    mark = f"still-{uuid.uuid4().hex[:6]}"
+    environment = rules_for(mark, tmp_path)
+    feed = Feed(kafka_settings, mark)
+    first, second = start(kafka_settings, **environment), start(kafka_settings, **environment)
+    first.wait_ready()
+    second.wait_ready()
+    feed.send_until(lambda: first.counted("scored") > 0 and second.counted("scored") > 0, 60, "both score")
+    first.process.send_signal(signal.SIGSTOP)
+    before = second.counted("devices")
+    feed.send_until(lambda: second.counted("devices") > before, 60, "the second worker has taken over")
+    first.process.send_signal(signal.SIGCONT)
+    assert first.process.wait(60) == 1
+    feed.send_for(1)
+    wait_for(lambda: lag(kafka_settings) == 0, 60, "the second worker has caught up")
+    wait_for(lambda: second.counted("open_windows") == 0, 30, "all windows are closed")
+    assert second.stop() == 0
+    assert_exact(kafka_settings, mark, feed.total, environment)
+
+
+def test_two_workers_share_the_partitions_and_one_takes_over_when_the_other_stops(
+    kafka_settings: Settings, start: Callable[..., WorkerProcess]
+) -> None:
+    mark = uuid.uuid4().hex[:6]
+    first, second = start(kafka_settings), start(kafka_settings)
+    first.wait_ready()
+    second.wait_ready()
+    devices = [f"two-{mark}-{number}" for number in range(40)]
+    number = 0
+
+    def both_work() -> bool:
+        nonlocal number
+        now = int(time.time() * 1000)
+        send(kafka_settings, topics.READINGS, [reading(d, number, 1.0, now) for d in devices])
+        number += 1
+        return first.counted("scored") > 0 and second.counted("scored") > 0
+
+    wait_for(both_work, 60, "both workers score")
+    assert second.stop() == 0
+    for _ in range(50):
+        both_work()
+    wait_for(lambda: lag(kafka_settings) == 0, 60, "the first worker has taken over")
+    seen = defaultdict(set)
+    for record, _ in read_records(kafka_settings, topics.SCORED, ScoredReading):
+        seen[record.device_id].add(record.seq)
+    assert all(seen[device] == set(range(number)) for device in devices)
+    assert first.stop() == 0
+
+
+def test_a_surge_of_detections_fires_once_and_resolves(settings: Settings, start: Callable[..., WorkerProcess]) -> None:
+    camera = f"cam-{uuid.uuid4().hex[:6]}"
+    worker = start(settings)
+    worker.wait_ready()
+    begin = int(time.time() * 1000) // 2000 * 2000
+
+    def detection(number: int, at_ms: int) -> tuple[bytes, bytes]:
+        record = CameraDetection(
+            camera_id=camera,
+            site="gate",
+            event_time=from_millis(at_ms),
+            seq=number,
+            label="person",
+            confidence=0.5,
+            box=Box(x=0.1, y=0.1, width=0.2, height=0.2),
+        )
+        return camera.encode(), avro.encode(record)
+
+    send(settings, topics.DETECTIONS, [detection(number, begin + number) for number in range(250)])
+    send(settings, topics.DETECTIONS, [detection(300, begin + 2500)])
+    wait_for(lambda: worker.counted("alerts_resolved") >= 1, 30, "the surge is over")
+    mine = [
+        alert
+        for alert, _ in read_records(settings, topics.ALERTS, Alert)
+        if alert.device_id == camera and alert.rule == "crowd"
+    ]
+    assert [alert.state for alert in mine] == [AlertState.FIRING, AlertState.RESOLVED]
+    assert mine[0].alert_id == mine[1].alert_id
+    assert mine[0].started_at == from_millis(begin + 199)  # the 200th detection
+    assert mine[1].ended_at == from_millis(begin) + timedelta(seconds=2)
+    counts = [
+        count
+        for count, _ in read_records(settings, topics.COUNTS, WindowCount)
+        if count.is_final and count.key == f"{camera}|person"
+    ]
+    assert [count.count for count in counts][:1] == [250]
+    assert worker.stop() == 0
+
+
+def test_the_end_of_a_worker_leaves_nothing_uncommitted(
+    settings: Settings, start: Callable[..., WorkerProcess]
+) -> None:
+    device = f"stop-{uuid.uuid4().hex[:6]}"
+    worker = start(settings, FLEETWATCH_CHECKPOINT_SECONDS="2")
+    worker.wait_ready()
+    now = int(time.time() * 1000)
+    send(settings, topics.READINGS, [reading(device, number, 1.0, now + number) for number in range(500)])
+    before = worker.counted("scored")
+    wait_for(lambda: worker.counted("scored") >= max(before, 500), 20, "the readings are scored")
+    assert worker.stop() == 0
+    with contextlib.closing(Consumer(kafka.consumer_config(settings, topics.GROUP_STREAMS))) as client:
+        numbers = kafka.partitions_of(client, topics.READINGS)
+        committed = client.committed([TopicPartition(topics.READINGS, n) for n in numbers], timeout=10)
+        ends = [client.get_watermark_offsets(TopicPartition(topics.READINGS, n), timeout=10)[1] for n in numbers]
+    assert [max(0, position.offset) for position in committed] == ends

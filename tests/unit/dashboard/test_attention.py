@@ -1,0 +1,100 @@
+"""Which device needs attention, in which order, and what a person searches for."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from dashboard.attention import ANOMALY_SHOWN_MS, Status, alerts_by_need, assess, choose, natural, status_of
+from dashboard.live import Arrival, Board, fold
+from fleetwatch.records import DetectorState, Severity, Verdict
+from tests.unit.dashboard.factories import NOW, NOW_MS, alert, reading
+
+
+def board_of(*events):
+    return fold(Board(), [Arrival(event, NOW_MS) for event in events])
+
+
+def test_the_order_is_critical_anomaly_warning_silent_then_name():
+    board = board_of(
+        reading("pump-10"),
+        reading("pump-2"),
+        reading("learning-3", state=DetectorState.WARMING_UP),
+        reading("quiet", at=NOW - timedelta(minutes=10)),
+        reading("warm"),
+        alert("w", device_id="warm", severity=Severity.WARNING),
+        reading("strange", verdict=Verdict.ANOMALY),
+        reading("burning"),
+        alert("c", device_id="burning", severity=Severity.CRITICAL),
+        alert("c2", device_id="burning", severity=Severity.INFO),
+    )
+    cards = assess(board, now_ms=NOW_MS)
+    assert [(card.device.device_id, card.status) for card in cards] == [
+        ("burning", Status.CRITICAL),
+        ("strange", Status.ANOMALY),
+        ("warm", Status.WARNING),
+        ("quiet", Status.STALE),
+        ("learning-3", Status.WARMING_UP),
+        ("pump-2", Status.NORMAL),
+        ("pump-10", Status.NORMAL),
+    ]
+    assert [card.alerts for card in cards[:3]] == [2, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("worst", "later_ms", "status"),
+    [
+        (Severity.CRITICAL, 0, Status.CRITICAL),
+        (Severity.WARNING, 0, Status.ANOMALY),  # an anomaly just now is more than a warning
+        (Severity.WARNING, ANOMALY_SHOWN_MS, Status.WARNING),  # and is forgotten after a minute
+        (Severity.INFO, ANOMALY_SHOWN_MS, Status.NORMAL),  # an INFO alert does not colour the card
+        (None, 20, Status.ANOMALY),
+    ],
+)
+def test_status_of_a_device_that_had_an_anomaly(worst, later_ms, status):
+    device = board_of(reading(verdict=Verdict.ANOMALY)).devices["pump-1"]
+    assert status_of(device, worst, now_ms=device.heard_ms + later_ms) is status
+
+
+@pytest.mark.parametrize(
+    ("every_s", "silent_s", "status"),
+    [
+        (1, 14, Status.NORMAL),  # at least 15 s
+        (1, 16, Status.STALE),
+        (60, 290, Status.NORMAL),  # a slow device has five of its intervals
+        (60, 310, Status.STALE),
+    ],
+)
+def test_a_device_is_silent_by_its_own_rhythm(every_s, silent_s, status):
+    events = [reading(at=NOW + timedelta(seconds=n * every_s), seq=n) for n in range(10)]
+    device = board_of(*events).devices["pump-1"]
+    assert status_of(device, None, now_ms=device.heard_ms + silent_s * 1000) is status
+
+
+@pytest.mark.parametrize(
+    ("filters", "names"),
+    [
+        ({}, ["pump-1", "Fan-2"]),
+        ({"sites": ["south"]}, ["Fan-2"]),
+        ({"sites": ["south"], "sensor_types": ["temperature"]}, []),
+        ({"search": " fan "}, ["Fan-2"]),
+        ({"search": "nothing"}, []),
+    ],
+)
+def test_filters(filters, names):
+    cards = assess(board_of(reading(), reading("Fan-2", site="south", sensor_type="rpm")), now_ms=NOW_MS)
+    assert sorted(card.device.device_id for card in choose(cards, **filters)) == sorted(names)
+
+
+def test_alerts_come_gravest_first_then_newest():
+    board = board_of(
+        alert("old", severity=Severity.WARNING, at=NOW - timedelta(minutes=5)),
+        alert("new", severity=Severity.WARNING),
+        alert("grave", severity=Severity.CRITICAL, at=NOW - timedelta(hours=5)),
+    )
+    assert [item.alert_id for item in alerts_by_need(board)] == ["grave", "new", "old"]
+
+
+def test_names_sort_as_people_count():
+    assert sorted(["p-10", "p-9", "a", "10", "p"], key=natural) == ["10", "a", "p", "p-9", "p-10"]

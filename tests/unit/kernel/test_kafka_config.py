@@ -1,0 +1,74 @@
+"""Client settings for Kafka: what a promise hangs on, and no secret in the wrong place."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import structlog
+from pydantic import SecretStr
+
+from fleetwatch import kafka, topics
+from fleetwatch.settings import Settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+
+def test_a_producer_loses_nothing_and_partitions_as_all_others_do():
+    config = kafka.producer_config(Settings(), linger_ms=20)
+    assert config["acks"] == "all"
+    assert config["enable.idempotence"] is True
+    assert config["partitioner"] == "consistent_random"
+    assert config["linger.ms"] == 20
+
+
+def test_a_consumer_commits_by_hand_from_the_beginning():
+    config = kafka.consumer_config(Settings(), "group")
+    assert config["group.id"] == "group"
+    assert config["enable.auto.commit"] is False
+    assert config["enable.auto.offset.store"] is False
+    assert config["auto.offset.reset"] == "earliest"
+    assert "fetch.wait.max.ms" not in config
+    assert kafka.consumer_config(Settings(embedded_broker=True), "group")["fetch.wait.max.ms"] == 10
+
+
+def test_credentials_are_given_only_where_the_protocol_asks_for_them(tmp_path: Path):
+    secret = SecretStr("sesame")
+    plain = kafka.client_config(Settings(sasl_username="user", sasl_password=secret))
+    assert "sesame" not in str(plain)
+    sasl = kafka.client_config(
+        Settings(
+            security_protocol="SASL_SSL",
+            sasl_username="user",
+            sasl_password=secret,
+            ssl_ca_file=tmp_path / "ca.pem",
+        )
+    )
+    assert sasl["sasl.mechanism"] == "SCRAM-SHA-512"
+    assert (sasl["sasl.username"], sasl["sasl.password"]) == ("user", "sesame")
+    assert sasl["ssl.ca.location"] == str(tmp_path / "ca.pem")
+
+
+def test_librdkafka_says_each_kind_of_thing_once_in_a_while(monkeypatch: pytest.MonkeyPatch):
+    now = 1000.0
+    monkeypatch.setattr(kafka.time, "monotonic", lambda: now)
+    logger = kafka._LibrdkafkaLogger()
+    with structlog.testing.capture_logs() as lines:
+        for attempt in range(50):
+            logger.log(logging.ERROR, "connection %d refused", attempt)
+        logger.log(logging.CRITICAL, "something else")
+        now += 10
+        logger.log(logging.ERROR, "connection %d refused", 50)
+    assert [line["text"] for line in lines] == ["connection 0 refused", "something else", "connection 50 refused"]
+    assert {line["log_level"] for line in lines} == {"warning"}
+
+
+def test_topics_and_groups_fit_together():
+    assert len(set(topics.ALL)) == len(topics.ALL)
+    assert set(topics.INPUTS) <= set(topics.ALL)
+    assert set(topics.ALL) >= topics.COMPACTED
+    for names in topics.READ_BY.values():
+        assert set(names) <= set(topics.ALL)

@@ -1,0 +1,325 @@
+"""The runner's decisions, against a source, a store and a dead-letter topic that record what is asked of them."""
+# ruff: noqa: ARG002  # the fakes have the signatures of what they stand for
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from fleetwatch import topics
+from fleetwatch.errors import EnvironmentProblemError, TransientError
+from fleetwatch.records import Reason, Stage
+from fleetwatch.service import Status
+from sinks.batch import Limits
+from sinks.runner import RateMeter, Runner, RunnerOptions
+from sinks.store import StoreRefusedError
+from tests.unit.sinks.samples import broken, detection, event, letter, scored
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from fleetwatch.records import DeadLetter
+    from sinks.batch import Event, Item, Partition
+
+SCORED_0 = (topics.SCORED, 0)
+
+
+class _Service:
+    def __init__(self) -> None:
+        self.status = Status(service="sink-test")
+        self.registry = CollectorRegistry()
+        self.stopping = threading.Event()
+
+    def ready(self, doing: str) -> None:
+        self.status.ready = True
+        self.status.doing = doing
+
+
+class _Source:
+    """One partition whose events are handed out batch by batch; the service stops when there are no more."""
+
+    def __init__(self, service: _Service, diary: list[Any], batches: list[list[Event]]) -> None:
+        self.service, self.diary, self.batches = service, diary, batches
+        self.to_place: list[Partition] = []
+        self.assigned: list[Partition] = []
+        self.generation = 0
+        self.low, self.high = 0, 1000
+        self.while_waiting: Callable[[], None] = lambda: None
+
+    def subscribe(self) -> None:
+        self.rebalance()
+
+    def rebalance(self) -> None:
+        self.generation += 1
+        self.to_place = [SCORED_0]
+        self.assigned = [SCORED_0]
+
+    def cluster_id(self) -> str:
+        return "cluster"
+
+    def kept(self, partition: Partition) -> tuple[int, int]:
+        return self.low, self.high
+
+    def place(self, starts: dict[Partition, int] | None) -> None:
+        self.to_place = []
+        self.diary.append(("place", starts))
+
+    def read(self, count: int, timeout: float) -> list[Event]:
+        if not self.batches:
+            self.service.stopping.set()
+            return []
+        return self.batches.pop(0)
+
+    def pause(self) -> None:
+        self.diary.append("pause")
+
+    def resume(self) -> None:
+        self.diary.append("resume")
+
+    def stay_member(self, timeout: float) -> None:
+        self.while_waiting()
+
+    def commit(self, offsets: dict[Partition, int]) -> bool:
+        if offsets:
+            self.diary.append(("commit", dict(offsets)))
+        return True
+
+    def known_end(self, partition: Partition) -> int | None:
+        return 1000
+
+    def close(self) -> None:
+        self.diary.append("leave")
+
+
+class _Store:
+    name = "test store"
+
+    def __init__(self, diary: list[Any]) -> None:
+        self.diary = diary
+        self.errors: list[Exception] = []
+        self.open_errors: list[Exception] = []
+        self.bad: set[int] = set()
+        self.offsets: dict[Partition, int] | None = {}
+
+    def open(self) -> None:
+        if self.open_errors:
+            raise self.open_errors.pop(0)
+
+    def stored_offsets(self, partitions: Any, cluster_id: str) -> dict[Partition, int] | None:
+        return self.offsets
+
+    def forget_offset(self, partition: Partition) -> None:
+        self.diary.append(("forget", partition))
+
+    def write(self, items: Sequence[Item], cluster_id: str) -> None:
+        if self.errors:
+            raise self.errors.pop(0)
+        with_record = [item.event.offset for item in items if item.record is not None]
+        if self.bad & set(with_record):
+            raise StoreRefusedError("22021 no NUL in text")
+        self.diary.append(("write", with_record))
+
+    def close(self) -> None:
+        self.diary.append("close")
+
+
+class _Letters:
+    def __init__(self, diary: list[Any]) -> None:
+        self.diary = diary
+        self.sent: list[DeadLetter] = []
+
+    def send(self, letters: Sequence[DeadLetter]) -> None:
+        if letters:
+            self.sent += letters
+            self.diary.append(("letters", [letter.offset for letter in letters]))
+
+
+class _World:
+    def __init__(self, *batches: list[Event], answers_for_input: bool = True) -> None:
+        self.diary: list[Any] = []
+        self.service = _Service()
+        self.source = _Source(self.service, self.diary, list(batches))
+        self.store = _Store(self.diary)
+        self.letters = _Letters(self.diary)
+        self.runner = Runner(
+            store=self.store,
+            source=self.source,  # type: ignore[arg-type]
+            dead_letters=self.letters,  # type: ignore[arg-type]
+            service=self.service,  # type: ignore[arg-type]
+            options=RunnerOptions(
+                limits=Limits(rows=3, age_seconds=5),
+                first_wait_seconds=0.001,
+                longest_wait_seconds=0.002,
+                patience_at_start_seconds=0.05,
+                answers_for_input=answers_for_input,
+            ),
+        )
+
+    def run(self) -> list[Any]:
+        self.runner.run()
+        return self.diary
+
+    def metric(self, name: str, **labels: str) -> float | None:
+        return self.service.registry.get_sample_value(name, labels)
+
+
+def _readings(*offsets: int) -> list[Event]:
+    return [event(scored(seq=offset), offset) for offset in offsets]
+
+
+def test_a_batch_is_written_before_it_is_committed():
+    world = _World(_readings(0, 1, 2), _readings(3))
+    assert world.run() == [
+        ("place", {SCORED_0: 0}),
+        ("commit", {SCORED_0: 0}),
+        ("write", [0, 1, 2]),
+        ("commit", {SCORED_0: 3}),
+        ("write", [3]),
+        ("commit", {SCORED_0: 4}),
+        "leave",
+        "close",
+    ]
+    assert world.service.status.counters == {"rows_written": 4, "batches": 2}
+    assert world.metric("fleetwatch_sink_rows_written_total", topic=topics.SCORED) == 4
+
+
+def test_reading_goes_on_where_the_store_says():
+    world = _World()
+    world.store.offsets = {SCORED_0: 41}
+    assert world.run()[0] == ("place", {SCORED_0: 41})
+
+
+def test_a_store_without_offsets_leaves_the_start_to_kafka():
+    world = _World()
+    world.store.offsets = None
+    assert world.run()[0] == ("place", None)
+
+
+def test_an_offset_beyond_the_logs_end_is_forgotten():
+    world = _World()
+    world.store.offsets = {SCORED_0: 1001}
+    assert world.run()[:2] == [("forget", SCORED_0), ("place", {SCORED_0: 0})]
+
+
+def test_while_the_store_is_away_the_sink_pauses_says_so_and_goes_on():
+    world = _World(_readings(0, 1, 2))
+    world.store.errors = [TransientError("restarting"), TransientError("restarting")]
+    problems: list[str] = []
+    world.source.while_waiting = lambda: problems.append(world.service.status.problem)
+    diary = world.run()
+    assert diary[2:] == [
+        "pause",
+        "pause",
+        ("write", [0, 1, 2]),
+        "resume",
+        ("commit", {SCORED_0: 3}),
+        "leave",
+        "close",
+    ]
+    assert set(problems) == {"restarting"}
+    assert world.service.status.problem == ""
+    assert world.service.status.counters["retries"] == 2
+    assert world.metric("fleetwatch_sink_paused") == 0
+
+
+def test_a_batch_whose_partitions_went_away_meanwhile_is_dropped():
+    world = _World(_readings(0, 1, 2), _readings(5))
+    world.store.errors = [TransientError("restarting")]
+    world.source.while_waiting = world.source.rebalance
+    diary = world.run()
+    assert [entry for entry in diary if entry[0] == "write"] == [("write", [5])]
+    assert ("commit", {SCORED_0: 3}) not in diary
+
+
+def test_a_stop_while_the_store_is_away_commits_nothing():
+    world = _World(_readings(0))
+    world.store.errors = [TransientError("gone")] * 1000
+    world.source.while_waiting = world.service.stopping.set
+    diary = world.run()
+    assert [entry for entry in diary if entry[0] in ("write", "commit")] == [("commit", {SCORED_0: 0})]
+    assert diary[-2:] == ["leave", "close"]
+
+
+def test_an_error_that_needs_a_person_ends_the_process():
+    world = _World(_readings(0))
+    world.store.errors = [EnvironmentProblemError("run `fleetwatch sink migrate`")]
+    with pytest.raises(EnvironmentProblemError, match="migrate"):
+        world.run()
+    assert world.diary[-2:] == ["leave", "close"]
+
+
+def test_a_store_that_is_just_starting_is_waited_for():
+    world = _World(_readings(0))
+    world.store.open_errors = [TransientError("starting up")]
+    assert ("write", [0]) in world.run()
+
+
+def test_a_store_that_does_not_come_is_an_environment_problem():
+    world = _World()
+    world.store.open_errors = [TransientError("no answer: start it")] * 1000
+    with pytest.raises(EnvironmentProblemError, match="start it"):
+        world.run()
+
+
+def test_a_row_that_the_store_refuses_is_dead_lettered_and_its_neighbours_stored():
+    world = _World(_readings(0, 1, 2))
+    world.store.bad = {1}
+    diary = world.run()
+    assert diary[2:6] == [("write", [0]), ("letters", [1]), ("write", []), ("write", [2])]
+    [sent] = world.letters.sent
+    assert (sent.topic, sent.offset, sent.stage, sent.reason) == (
+        topics.SCORED,
+        1,
+        Stage.STORE,
+        Reason.STORE_REFUSED,
+    )
+    assert "test store" in sent.detail
+    assert world.service.status.counters == {"refused_store": 1, "rows_written": 2, "batches": 1}
+    assert world.metric("fleetwatch_sink_rows_written_total", topic=topics.SCORED) == 2
+
+
+def test_a_refused_dead_letter_breeds_no_further_one():
+    world = _World([event(letter(), 0)])
+    world.store.bad = {0}
+    world.run()
+    assert world.letters.sent == []
+    assert world.service.status.counters["refused_store"] == 1
+
+
+def test_a_bad_detection_is_counted_only_since_the_streams_answer_for_it():
+    world = _World([broken(topics.DETECTIONS), event(detection(), 1)])
+    assert ("write", [1]) in world.run()
+    assert world.letters.sent == []
+    assert world.service.status.counters == {"refused_input": 1, "rows_written": 1, "batches": 1}
+    assert world.metric("fleetwatch_sink_rows_refused_total", by="input") == 1
+
+
+def test_a_broken_derived_event_is_dead_lettered_before_the_offset_moves():
+    world = _World([broken(topics.SCORED, 7)])
+    assert world.run()[2:5] == [("letters", [7]), ("write", []), ("commit", {SCORED_0: 8})]
+    assert world.letters.sent[0].stage is Stage.DECODE
+    assert world.letters.sent[0].reason is Reason.NOT_FRAMED
+
+
+def test_a_sink_that_does_not_answer_for_input_only_counts_it():
+    world = _World([broken(topics.SCORED)], answers_for_input=False)
+    world.run()
+    assert world.letters.sent == []
+    assert world.service.status.counters["refused_decode"] == 1
+
+
+def test_a_broken_dead_letter_breeds_no_further_one():
+    world = _World([broken(topics.DEAD_LETTERS)])
+    world.run()
+    assert world.letters.sent == []
+
+
+def test_the_rate_is_told_once_a_second():
+    meter = RateMeter(since=0)
+    meter.add(300)
+    assert meter.per_second(0.9) is None
+    assert meter.per_second(1.5) == 200
+    assert meter.per_second(2.5) == 0
