@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 from fleetwatch import kafka, topics
 from fleetwatch.errors import EnvironmentProblemError, TransientError
 from fleetwatch.logs import get_logger
+from streams.batch import RawBatch
 from streams.detectors.half_space_trees import grow_trees
+from streams.outbox import Outbox
 from streams.stall import StallGuard
 from streams.transport import BatchApp, RawSchema, batch_of
 from streams.worker import LaneId, Worker
@@ -26,8 +28,8 @@ SESSION_SECONDS: Final = 6.0
 ANSWER_SECONDS: Final = 3.0
 """A broker that answered no fetch for so long is not there."""
 STOP_SECONDS: Final = 15.0
-MAX_RECORDS: Final = 20_000
-"""Records of one fetch at most, over all partitions."""
+MAX_BATCHES: Final = 200
+"""Record batches of one fetch at most, over all partitions (of hot topics; else records)."""
 
 
 def build_app(settings: Settings, worker: Worker, service: Service, data_dir: str) -> BatchApp:
@@ -39,7 +41,7 @@ def build_app(settings: Settings, worker: Worker, service: Service, data_dir: st
         broker=[f"kafka://{server.strip()}" for server in settings.bootstrap_servers.split(",")],
         broker_credentials=_credentials(settings),
         consumer_auto_offset_reset="earliest",
-        broker_max_poll_records=MAX_RECORDS,
+        broker_max_poll_records=MAX_BATCHES,
         broker_session_timeout=SESSION_SECONDS,
         broker_heartbeat_interval=1.5,
         broker_request_timeout=30.0,
@@ -65,7 +67,7 @@ def build_app(settings: Settings, worker: Worker, service: Service, data_dir: st
             if event.message.generation_id != app.consumer_generation_id:
                 continue  # fetched before a rebalance: its partition's owner gets it again
             topic, partition, records = batch_of(event)
-            await worker.take(topic, partition, records, event)
+            await worker.take(RawBatch(topic, partition, records), event)
 
     @app.on_partitions_assigned.connect
     async def on_assigned(_app: Any, assigned: Any, **_: Any) -> None:
@@ -82,14 +84,10 @@ def build_app(settings: Settings, worker: Worker, service: Service, data_dir: st
 def _credentials(settings: Settings) -> Any:
     if settings.security_protocol == "PLAINTEXT":
         return None
-    import ssl  # noqa: PLC0415  # only secured clusters need these
-
-    import faust  # noqa: PLC0415
+    import faust  # noqa: PLC0415  # only secured clusters need these
     from faust.types.auth import SASLMechanism  # noqa: PLC0415
 
-    context = None
-    if settings.security_protocol.endswith("SSL"):
-        context = ssl.create_default_context(cafile=settings.ssl_ca_file)
+    context = kafka.ssl_context(settings)
     if settings.security_protocol == "SSL":
         return faust.SSLCredentials(context)
     password = settings.sasl_password.get_secret_value() if settings.sasl_password else ""
@@ -113,8 +111,9 @@ async def run(settings: Settings, service: Service) -> int:
         tempfile.TemporaryDirectory(prefix="fleetwatch-faust-") as data_dir,
         StallGuard(SESSION_SECONDS) as guard,
     ):
-        worker = Worker(settings, service, guard)
-        return await _run_app(build_app(settings, worker, service, data_dir), settings, worker, service)
+        async with Outbox(settings) as outbox:
+            worker = Worker(settings, service, guard, outbox)
+            return await _run_app(build_app(settings, worker, service, data_dir), settings, worker, service)
 
 
 async def _run_app(app: BatchApp, settings: Settings, worker: Worker, service: Service) -> int:

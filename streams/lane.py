@@ -90,7 +90,8 @@ class Lane:
         if len(raw) == 0:
             return out
         self.next_offset = int(raw.offsets[-1]) + 1
-        raw = replace(raw, times=np.clip(raw.times, 0, LAST_MS))  # a producer may have set the broker's time
+        times = np.clip(raw.times, 0, LAST_MS)  # a producer may have set the broker's time
+        raw = replace(raw, records=replace(raw.records, times=times))
         batch = columns.decode_batch(raw.values, raw.keys, self.source.record_type, key_field=self.source.device)
         self._validate(batch, raw)
         self._refuse(batch, raw, out)
@@ -159,6 +160,7 @@ class Lane:
         batch.refuse(batch.numbers("event_time") > raw.times + self.settings.max_skew_ms, Reason.TOO_FAR_AHEAD)
 
     def _refuse(self, batch: columns.Batch, raw: RawBatch, out: Outputs) -> None:
+        letters: list[tuple[bytes | None, bytes]] = []
         for row in np.flatnonzero(batch.status != row_status.OK).tolist():
             reason = row_status.reason_of(int(batch.status[row]))
             letter = DeadLetter.of(
@@ -172,8 +174,9 @@ class Lane:
                 reason=reason,
                 detail=_DETAILS[reason],
             )
-            out.messages.append((topics.DEAD_LETTERS, letter.raw_key, avro.encode(letter)))
-            out.count("dead_lettered", 1)
+            letters.append((letter.raw_key, avro.encode(letter)))
+        out.add(topics.DEAD_LETTERS, [key for key, _ in letters], [letter for _, letter in letters])
+        out.count("dead_lettered", len(letters))
 
     def _reserve(self) -> None:
         count = self.names.devices.count
@@ -215,8 +218,7 @@ class Lane:
         scored.ints[slots["ingest_time"]] = raw.times[chosen]
         scored.ints[slots["source_partition"]] = self.partition
         scored.ints[slots["source_offset"]] = raw.offsets[chosen]
-        keys = [raw.keys[row] for row in chosen.tolist()]
-        out.add(topics.SCORED, keys, columns.encode_batch(scored, ScoredReading))
+        out.add(topics.SCORED, raw.keys.take(chosen), columns.encode_batch(scored, ScoredReading))
         out.count("scored", len(chosen))
         out.count("anomalies", int(scores.is_anomaly.sum()))
 
@@ -229,17 +231,13 @@ class Lane:
         if len(entries) == 0:
             return
         scopes = self.source.scopes
-        keys = [
-            self.names.key_name(scopes[scope], key)
-            for scope, key in zip(entries.scope.tolist(), entries.key.tolist(), strict=True)
-        ]
-        topic = self.source.topic.encode()
-        buffer, starts, stops = columns.join_bytes([*keys, topic])
-        counts = columns.new_batch(WindowCount, len(entries), buffer)
+        keys = self.names.key_column(scopes, entries.scope, entries.key)
+        topic = np.frombuffer(self.source.topic.encode(), np.uint8)
+        counts = columns.new_batch(WindowCount, len(entries), np.concatenate([keys.buffer, topic]))
         slots, size = counts.layout.slots, self.settings.windows.size_ms
         counts.ints[slots["scope"]] = np.array([_SCOPE[scope] for scope in scopes])[entries.scope]
-        counts.ints[slots["key"]], counts.ints[slots["key"] + 1] = starts[:-1], (stops - starts)[:-1]
-        counts.ints[slots["source_topic"]], counts.ints[slots["source_topic"] + 1] = starts[-1], len(topic)
+        counts.ints[slots["key"]], counts.ints[slots["key"] + 1] = keys.starts, keys.lengths
+        counts.ints[slots["source_topic"]], counts.ints[slots["source_topic"] + 1] = len(keys.buffer), len(topic)
         counts.ints[slots["window_start"]] = entries.window * size
         counts.ints[slots["window_end"]] = (entries.window + 1) * size
         counts.ints[slots["source_partition"]] = self.partition

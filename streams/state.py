@@ -16,10 +16,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from fleetwatch import topics
 from fleetwatch.logs import get_logger
+from streams.batch import blocks_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from streams.batch import Block, Message
 
 log = get_logger(__name__)
 
@@ -67,7 +71,7 @@ def _flatten(state: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, 
             yield prefix + name, value
 
 
-def pack_messages(messages: list[tuple[str, bytes | None, bytes]]) -> dict[str, Any]:
+def pack_messages(messages: list[Message]) -> dict[str, Any]:
     """Return (topic, key, value) messages as arrays for a snapshot; a missing key has length -1."""
     parts = [part for topic, key, value in messages for part in (topic.encode(), key, value)]
     return {
@@ -76,7 +80,7 @@ def pack_messages(messages: list[tuple[str, bytes | None, bytes]]) -> dict[str, 
     }
 
 
-def unpack_messages(arrays: Mapping[str, Any]) -> list[tuple[str, bytes | None, bytes]]:
+def unpack_messages(arrays: Mapping[str, Any]) -> list[Message]:
     """Return what ``pack_messages`` was given."""
     joined, at = arrays["bytes"].tobytes(), 0
     parts: list[bytes | None] = []
@@ -86,6 +90,11 @@ def unpack_messages(arrays: Mapping[str, Any]) -> list[tuple[str, bytes | None, 
     return [
         ((parts[first] or b"").decode(), parts[first + 1], parts[first + 2] or b"") for first in range(0, len(parts), 3)
     ]
+
+
+def blocks(messages: list[tuple[bytes, bytes]]) -> list[Block]:
+    """Return (key, value) messages for the changelog."""
+    return blocks_of([(topics.STATE, key, value) for key, value in messages])
 
 
 def lane_key(topic: str, partition: int) -> str:

@@ -23,15 +23,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from fleetwatch import avro, topics
 from fleetwatch.errors import TransientError
 from fleetwatch.logs import get_logger
 from streams import recovery, state
-from streams.batch import RawBatch
+from streams.batch import blocks_of
 from streams.lane import Lane, LaneSettings
-from streams.outbox import Outbox
 from streams.registry import ModelRegistry
 from streams.rules import load_rules
 from streams.training import TrainingSamples
@@ -42,14 +39,14 @@ if TYPE_CHECKING:
 
     from fleetwatch.service import Service
     from fleetwatch.settings import Settings
-    from streams.batch import Outputs
+    from streams.batch import Message, Outputs, RawBatch
+    from streams.outbox import Outbox
     from streams.stall import StallGuard
     from streams.state import Manifest
 
 log = get_logger(__name__)
 
 LaneId = tuple[str, int]
-Message = tuple[str, bytes | None, bytes]
 
 
 def lane_settings(settings: Settings) -> LaneSettings:
@@ -68,19 +65,6 @@ def lane_settings(settings: Settings) -> LaneSettings:
         rules=load_rules(settings.rules_file),
         max_skew_ms=int(settings.max_skew_seconds * 1000),
         warm_up=settings.warm_up_readings,
-    )
-
-
-def to_batch(topic: str, partition: int, records: list[Any]) -> RawBatch:
-    """Return the columns of aiokafka records."""
-    count = len(records)
-    return RawBatch(
-        topic,
-        partition,
-        np.fromiter((record.offset for record in records), np.int64, count),
-        np.fromiter((record.timestamp for record in records), np.int64, count),
-        [record.key for record in records],
-        [record.value for record in records],
     )
 
 
@@ -116,7 +100,7 @@ class Worker:
     is_caught_up: Callable[[LaneId, int], bool]
     """Whether the broker was heard just now and has nothing beyond an offset of a partition; set by the application."""
 
-    def __init__(self, settings: Settings, service: Service, guard: StallGuard) -> None:
+    def __init__(self, settings: Settings, service: Service, guard: StallGuard, outbox: Outbox) -> None:
         self._settings = settings
         self._guard = guard
         self._service = service
@@ -124,7 +108,7 @@ class Worker:
         self._registry = ModelRegistry(settings.models_dir)
         self._models = self._registry.load_active()
         self._samples = TrainingSamples(settings.training_sample)
-        self._outbox = Outbox(settings)
+        self._outbox = outbox
         self._held: dict[LaneId, _Held] = {}
         self._loading: dict[LaneId, asyncio.Task[_Held]] = {}
         self._trainings: set[asyncio.Task[None]] = set()
@@ -164,26 +148,27 @@ class Worker:
         if self._loading.get((topic, partition)) is asyncio.current_task():  # not revoked in the meantime
             del self._loading[(topic, partition)]
             self._held[(topic, partition)] = held
-            self._outbox.send(by_clock)
+            self._outbox.send(blocks_of(by_clock), partition)
         return held
 
     # --- events ---
 
-    async def take(self, topic: str, partition: int, records: list[Any], event: Any) -> None:
+    async def take(self, raw: RawBatch, event: Any) -> None:
         """Fold one batch in and send what it gives; ``event`` is acknowledged by the checkpoint that includes it.
 
         A batch of a partition that was revoked while its lane was loading is left to the next owner.
         """
         try:
-            await self._take(topic, partition, records, event)
+            await self._take(raw, event)
+            await self._outbox.room()
         except Exception as error:
             # Faust would log this and go on with the next batch, on a lane that may hold half of this one. The next
             # checkpoint ends the process instead, and a restart goes on from the last one.
-            log.exception("batch_failed", topic=topic, partition=partition, first_offset=records[0].offset)
+            log.exception("batch_failed", topic=raw.topic, partition=raw.partition, first_offset=int(raw.offsets[0]))
             self._failed = error
 
-    async def _take(self, topic: str, partition: int, records: list[Any], event: Any) -> None:
-        lane_id = (topic, partition)
+    async def _take(self, raw: RawBatch, event: Any) -> None:
+        lane_id = (raw.topic, raw.partition)
         held = self._held.get(lane_id)
         if held is None:
             self.assign({lane_id})
@@ -193,11 +178,11 @@ class Worker:
         held.last_arrival = time.monotonic()
         held.events.append(event)
         held.is_dirty = True
-        self._send(held.lane.process(to_batch(topic, partition, records), self._models))
-        self._rate_events += len(records)
+        self._send(held.lane.process(raw, self._models), raw.partition)
+        self._rate_events += len(raw)
 
-    def _send(self, outputs: Outputs) -> None:
-        self._outbox.send(outputs.messages)
+    def _send(self, outputs: Outputs, partition: int) -> None:
+        self._outbox.send(outputs.blocks, partition)
         self._count(outputs)
         for sensor_type, rows in outputs.training.items():
             if sensor_type in self._models:
@@ -224,7 +209,7 @@ class Worker:
         self._models[sensor_type] = active
         self._service.status.count("models_trained")
         log.info("model_trained", sensor_type=sensor_type, version=record.version, rows=record.training_rows)
-        self._outbox.send([(topics.MODELS, sensor_type.encode(), avro.encode(record))])
+        self._outbox.send_by_key((topics.MODELS, sensor_type.encode(), avro.encode(record)))
 
     # --- checkpoint ---
 
@@ -245,17 +230,17 @@ class Worker:
             self._guard.check()
             cuts = [cut for cut in cuts if self._is_mine(cut)]
             for cut in cuts:
-                self._outbox.send_to(topics.STATE, cut.partition, cut.chunks)
+                self._outbox.send(state.blocks(cut.chunks), cut.partition)
             await self._outbox.flush()
             self._guard.check()
             cuts = [cut for cut in cuts if self._is_mine(cut)]
             for cut in cuts:
-                self._outbox.send_to(topics.STATE, cut.partition, [cut.manifest_message])
+                self._outbox.send(state.blocks([cut.manifest_message]), cut.partition)
                 cut.held.manifest = cut.manifest
             await self._outbox.flush()
             if any(cut.by_clock for cut in cuts):
                 for cut in cuts:
-                    self._outbox.send(cut.by_clock)
+                    self._outbox.send(blocks_of(cut.by_clock), cut.partition)
                 await self._outbox.flush()
             for cut in cuts:
                 for event in cut.events:
@@ -263,7 +248,7 @@ class Worker:
 
     def _cut(self, topic: str, partition: int, held: _Held) -> _Cut:
         """Take everything of a lane that belongs to this checkpoint, at one offset; nothing is awaited here."""
-        self._send(held.lane.early())
+        self._send(held.lane.early(), partition)
         events, held.events = held.events, []
         by_clock, held.by_clock = held.by_clock, []
         held.is_dirty = False
@@ -291,7 +276,7 @@ class Worker:
                 continue
             before = held.lane.windows.open_entries
             outputs = held.lane.advance(now_ms - int(idle * 1000), now_ms)
-            if outputs.messages or before != held.lane.windows.open_entries:
+            if outputs.blocks or before != held.lane.windows.open_entries:
                 held.is_dirty = True
                 held.by_clock += outputs.messages
                 self._count(outputs)

@@ -16,7 +16,6 @@ from collections import defaultdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
@@ -24,6 +23,7 @@ from fleetwatch import avro, kafka, topics
 from fleetwatch.errors import RefusedError
 from fleetwatch.local import children
 from fleetwatch.local.ports import free_port
+from fleetwatch.record_batch import Records
 from fleetwatch.records import (
     Alert,
     AlertState,
@@ -234,14 +234,13 @@ def expected_outputs(settings: Settings, environment: dict[str, str]) -> tuple[d
         by_partition[message.partition()].append(message)
     for partition, messages in by_partition.items():
         lane = Lane(topics.READINGS, partition, rules)
-        raw = RawBatch(
-            topics.READINGS,
-            partition,
-            np.array([m.offset() for m in messages]),
-            np.array([m.timestamp()[1] for m in messages]),
+        records = Records.of(
+            [m.offset() for m in messages],
+            [m.timestamp()[1] for m in messages],
             [m.key() for m in messages],
             [m.value() for m in messages],
         )
+        raw = RawBatch(topics.READINGS, partition, records)
         for topic, _, value in lane.process(raw, {}).messages:
             if topic == topics.SCORED:
                 record = avro.decode(value, ScoredReading)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fleetwatch import topics
+from fleetwatch.record_batch import Records
 from fleetwatch.records import Verdict
 from streams import state
 from streams.detectors.half_space_trees import WINDOW
@@ -164,13 +166,10 @@ def test_duplicates_change_nothing_but_the_counter(drawn: tuple[str, list[Event]
     }
     doubled = [k for k in range(len(events)) for _ in range(2 if k in repeated & good else 1)]
     plain_out = lane_of(topic).process(batch, MODELS)
-    more = type(batch)(
-        topic,
-        0,
-        np.array(doubled, np.int64),  # both copies under the first one's offset, so that the outputs are comparable
-        batch.times[doubled],
-        [batch.keys[k] for k in doubled],
-        [batch.values[k] for k in doubled],
+    rows = np.array(doubled, np.int64)  # both copies under the first one's offset, so that the outputs are comparable
+    records = batch.records
+    more = replace(
+        batch, records=Records(rows, records.times[rows], records.keys.take(rows), records.values.take(rows))
     )
     doubled_out = lane_of(topic).process(more, MODELS)
     assert by_topic([doubled_out]) == by_topic([plain_out])

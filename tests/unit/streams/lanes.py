@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fleetwatch import avro, topics
+from fleetwatch.record_batch import Records
 from fleetwatch.records import (
     Alert,
     Box,
@@ -71,26 +72,17 @@ def event(record: SensorReading | CameraDetection, *, key: bytes | None = None, 
 
 def raw(events: Sequence[Event], *, topic: str = topics.READINGS, first: int = 0) -> RawBatch:
     """A partition's records from offset ``first`` on."""
-    return RawBatch(
-        topic,
-        0,
-        np.arange(first, first + len(events), dtype=np.int64),
-        np.array([time for _, _, time in events], np.int64),
+    records = Records.of(
+        range(first, first + len(events)),
+        [time for _, _, time in events],
         [key for key, _, _ in events],
         [value for _, value, _ in events],
     )
+    return RawBatch(topic, 0, records)
 
 
 def some_of(batch: RawBatch, start: int, stop: int) -> RawBatch:
-    part = slice(start, stop)
-    return RawBatch(
-        batch.topic,
-        batch.partition,
-        batch.offsets[part],
-        batch.times[part],
-        batch.keys[part],
-        batch.values[part],
-    )
+    return replace(batch, records=batch.records[start:stop])
 
 
 def pieces(batch: RawBatch, cuts: Iterable[int]) -> list[RawBatch]:
