@@ -133,6 +133,13 @@ class Lane:
         self.rules.fold(self.names, accepted, out)
         return out
 
+    def refuse(self, raw: RawBatch, reason: Reason, detail: str) -> Outputs:
+        """Pass over records: dead letters are all that comes of them."""
+        out = Outputs()
+        self.next_offset = int(raw.offsets[-1]) + 1
+        self._send_letters(raw, [(row, reason, detail) for row in range(len(raw))], out)
+        return out
+
     def advance(self, watermark_ms: int, now_ms: int) -> Outputs:
         """Move the watermark of an idle partition: windows close, silent devices are noticed."""
         out = Outputs()
@@ -160,9 +167,15 @@ class Lane:
         batch.refuse(batch.numbers("event_time") > raw.times + self.settings.max_skew_ms, Reason.TOO_FAR_AHEAD)
 
     def _refuse(self, batch: columns.Batch, raw: RawBatch, out: Outputs) -> None:
+        rows = np.flatnonzero(batch.status != row_status.OK).tolist()
+        reasons = [row_status.reason_of(int(batch.status[row])) for row in rows]
+        self._send_letters(
+            raw, [(row, reason, _DETAILS[reason]) for row, reason in zip(rows, reasons, strict=True)], out
+        )
+
+    def _send_letters(self, raw: RawBatch, refused: list[tuple[int, Reason, str]], out: Outputs) -> None:
         letters: list[tuple[bytes | None, bytes]] = []
-        for row in np.flatnonzero(batch.status != row_status.OK).tolist():
-            reason = row_status.reason_of(int(batch.status[row]))
+        for row, reason, detail in refused:
             letter = DeadLetter.of(
                 topic=raw.topic,
                 partition=raw.partition,
@@ -172,7 +185,7 @@ class Lane:
                 value=raw.values[row],
                 stage=stage_of(reason),
                 reason=reason,
-                detail=_DETAILS[reason],
+                detail=detail,
             )
             letters.append((letter.raw_key, avro.encode(letter)))
         out.add(topics.DEAD_LETTERS, [key for key, _ in letters], [letter for _, letter in letters])
@@ -251,6 +264,10 @@ class Lane:
         out.count("windows_final" if is_final else "windows_early", len(entries))
 
     # --- state ---
+
+    def copy(self) -> Lane:
+        """Return a lane of the same state that shares nothing with this one."""
+        return Lane.restore(self.source.topic, self.partition, self.settings, self.snapshot())
 
     def snapshot(self) -> dict[str, Any]:
         """Return all that outputs depend on, as nested dicts of arrays."""

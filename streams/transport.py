@@ -26,7 +26,7 @@ from faust.types import TP, ConsumerMessage
 from streams.fetcher import to_columns, use_columns
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 
     from aiokafka import AIOKafkaConsumer
 
@@ -192,9 +192,15 @@ class BatchConsumer(driver.Consumer):
             await super()._add_gap(tp, offset_from, offset_to)
 
     async def perform_seek(self) -> None:
-        """Go back to what is committed: everything after it is delivered again, so the ledgers start anew."""
+        """Go back to what is committed, or to the offsets that the application names for hot partitions.
+
+        Everything after it is delivered again, so the ledgers start anew.
+        """
         self.ledgers.clear()
         await super().perform_seek()
+        offsets = await self.app.start_offsets({tp for tp in self.assignment() if self.is_hot(tp.topic)})
+        if offsets:
+            await self.seek_wait(offsets)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Forget the ledgers: whoever gets the partitions next reads from what was committed."""
@@ -212,13 +218,22 @@ class BatchTransport(driver.Transport):
 class BatchApp(faust.App):
     """A Faust app whose ``hot_topics`` come in batches.
 
-    ``stream_wait_empty`` must stay off: with batches that wait for a checkpoint it would hang a rebalance.
+    ``start_offsets`` may be replaced: it is asked after each assignment where to begin, for partitions whose state
+    knows better than what was committed. ``stream_wait_empty`` must stay off: with batches that wait for a checkpoint
+    it would hang a rebalance.
     """
+
+    start_offsets: Callable[[set[TP]], Awaitable[dict[TP, int]]]
 
     def __init__(self, *args: Any, hot_topics: set[str], fetch_wait_ms: int = 500, **kwargs: Any) -> None:
         self.hot_topics = frozenset(hot_topics)
         self.fetch_wait_ms = fetch_wait_ms
         use_columns(hot_topics)
+
+        async def committed(_: set[TP]) -> dict[TP, int]:
+            return {}
+
+        self.start_offsets = committed
         super().__init__(*args, **kwargs)
 
     def _new_transport(self) -> BatchTransport:
