@@ -247,12 +247,12 @@ class Lane:
         keys = self.names.key_column(scopes, entries.scope, entries.key)
         topic = np.frombuffer(self.source.topic.encode(), np.uint8)
         counts = columns.new_batch(WindowCount, len(entries), np.concatenate([keys.buffer, topic]))
-        slots, size = counts.layout.slots, self.settings.windows.size_ms
+        slots, starts = counts.layout.slots, entries.window * self.settings.windows.step_ms
         counts.ints[slots["scope"]] = np.array([_SCOPE[scope] for scope in scopes])[entries.scope]
         counts.ints[slots["key"]], counts.ints[slots["key"] + 1] = keys.starts, keys.lengths
         counts.ints[slots["source_topic"]], counts.ints[slots["source_topic"] + 1] = len(keys.buffer), len(topic)
-        counts.ints[slots["window_start"]] = entries.window * size
-        counts.ints[slots["window_end"]] = (entries.window + 1) * size
+        counts.ints[slots["window_start"]] = starts
+        counts.ints[slots["window_end"]] = starts + self.settings.windows.size_ms
         counts.ints[slots["source_partition"]] = self.partition
         counts.ints[slots["count"]] = entries.ints[:, COUNT]
         counts.ints[slots["late_count"]] = entries.ints[:, LATE]

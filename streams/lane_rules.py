@@ -141,7 +141,6 @@ class LaneRules:
     def _fold_counts(self, rule: CountRule, accepted: Accepted, send: Send) -> None:
         """Interleave "the count was reached" and "a window closed" in the order of the events."""
         openings, folded = self.openings[rule.name], accepted.folded
-        size = self.windows.size_ms
         reached = (folded.running == rule.at_least) & self._matches[rule.name][accepted.rows]
         steps = [(at, 1, at) for at in np.flatnonzero(reached).tolist()]
         steps += [(at, 0, number) for number, (at, _) in enumerate(folded.closed.tolist())]
@@ -149,7 +148,7 @@ class LaneRules:
             if not is_reached:
                 self._resolve_counts(rule, folded.final, folded.closed[number : number + 1], send)
                 continue
-            row, window = int(accepted.rows[at]), int(accepted.times[at]) // size
+            row, window = int(accepted.rows[at]), int(folded.window[at])
             openings.last[row] = max(openings.last[row], window) if openings.is_open[row] else window
             if not openings.is_open[row]:
                 openings.is_open[row], openings.started[row] = True, accepted.times[at]
@@ -165,7 +164,7 @@ class LaneRules:
             openings.last[still] = np.maximum(openings.last[still], window)
             for row in np.flatnonzero(openings.is_open & ~still & (openings.last < window)).tolist():
                 openings.is_open[row] = False
-                started, ended = int(openings.started[row]), window * self.windows.size_ms
+                started, ended = int(openings.started[row]), window * self.windows.step_ms
                 send(Change(rule, row, at, False, started, ended, float(counts[row])))
 
     def _send(self, names: Names, change: Change, cause: Cause, out: Outputs) -> None:
