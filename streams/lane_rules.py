@@ -10,6 +10,7 @@ from fleetwatch import avro, topics
 from streams import devices
 from streams.alerts import Transition, to_alert
 from streams.arrays import grown
+from streams.explain import explain
 from streams.inputs import CAMERA_TYPE, READINGS, Input
 from streams.rules import AnomalyRule, CountRule, LevelRule, Openings, Rule, SilenceRule
 from streams.windows import COUNT, NEVER, Entries, WindowRules
@@ -39,12 +40,13 @@ class Change(NamedTuple):
 
 
 class Cause(NamedTuple):
-    """What an alert names as its cause: the unit of the value, the device's site, time (ms) and offset."""
+    """What an alert names as its cause: the unit of the value, the device's site, time (ms), offset, and why."""
 
     unit: str
     site: int
     ingest_ms: int
     offset: int
+    why: str = ""
 
 
 class LaneRules:
@@ -85,7 +87,9 @@ class LaneRules:
             event = int(chosen[change.at])
             unit = batch.text("unit", event) if self.source is READINGS else ""
             site = _last(rows, accepted.sites, self.sites, change)
-            self._send(names, change, Cause(unit, site, int(raw.times[event]), int(raw.offsets[event])), out)
+            scores = accepted.scores if change.fires and isinstance(change.rule, AnomalyRule) else None
+            why = explain(scores, change.at) if scores is not None else ""
+            self._send(names, change, Cause(unit, site, int(raw.times[event]), int(raw.offsets[event]), why), out)
         self.last_seen = last_seen
         self.sites[rows] = accepted.sites
 
@@ -182,6 +186,7 @@ class LaneRules:
             topic=self.source.topic,
             partition=self.partition,
             offset=cause.offset,
+            why=cause.why,
         )
         out.add(topics.ALERTS, [key], [avro.encode(to_alert(transition, self.windows))])
         out.count("alerts_fired" if change.fires else "alerts_resolved", 1)

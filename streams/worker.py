@@ -36,6 +36,7 @@ from streams.registry import ModelRegistry
 from streams.rules import load_rules
 from streams.state import Claim, SnapshotWriter
 from streams.training import TrainingSamples
+from streams.tuning import load_tunings
 from streams.windows import WindowRules
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def lane_settings(settings: Settings) -> LaneSettings:
     """Return what lanes need of the settings.
 
     Raises:
-        EnvironmentProblemError: the rules file is wrong.
+        EnvironmentProblemError: the rules file or the detection file is wrong.
 
     """
     return LaneSettings(
@@ -72,6 +73,7 @@ def lane_settings(settings: Settings) -> LaneSettings:
         rules=load_rules(settings.rules_file),
         max_skew_ms=int(settings.max_skew_seconds * 1000),
         warm_up=settings.warm_up_readings,
+        tunings=load_tunings(settings.detection_file),
     )
 
 
