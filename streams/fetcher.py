@@ -90,6 +90,12 @@ def use_columns(hot_topics: Iterable[str]) -> None:
     fetcher.PartitionRecords = PartitionRecords
 
 
+def first_offset(fetched: list[Any]) -> int:
+    """Return the first offset of what one fetch brought of a partition."""
+    first = fetched[0]
+    return int(first.records.offsets[0]) if isinstance(first, Fetched) else int(first.offset)
+
+
 def to_columns(fetched: list[Any]) -> Records:
     """Join what one fetch brought of a partition."""
     if isinstance(fetched[0], Fetched):

@@ -1,0 +1,383 @@
+"""The batch transport in small Faust apps, on real brokers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+import uuid
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer
+from aiokafka import TopicPartition as AioTopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from fleetwatch import kafka
+from fleetwatch.errors import EnvironmentProblemError
+from fleetwatch.local import children
+from fleetwatch.local.kafka_server import KafkaServer
+from fleetwatch.settings import Settings
+from streams import fetcher
+from streams.transport import RawSchema
+from tests.integration.batch_app import PARTITIONS, PATIENCE, Probe, committed, fill, until
+from tests.services import unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+pytestmark = pytest.mark.integration
+
+ALL = range(PARTITIONS)
+
+
+def fresh_topic(settings: Settings, name: str = "hot") -> str:
+    topic = f"{name}-{uuid.uuid4().hex[:8]}"
+    kafka.ensure_topics(settings, [topic])
+    return topic
+
+
+def fresh_group() -> str:
+    return f"group-{uuid.uuid4().hex[:8]}"
+
+
+def values(count: int) -> list[bytes]:
+    return [b"value %d" % number for number in range(count)]
+
+
+async def test_a_batch_held_back_holds_back_the_commit_and_comes_again(any_settings: Settings) -> None:
+    topic, group = fresh_topic(any_settings), fresh_group()
+    async with Probe(any_settings, group, topic, acks=False) as probe:
+        for end in (100, 200, 300):
+            await asyncio.to_thread(fill, any_settings, topic, [0], values(100))
+            await probe.until_got(0, list(range(end)))
+        assert probe.batches[0].values[:3] == [b"value 0", b"value 1", b"value 2"]
+        first, *others = [batch.event for batch in probe.batches]
+        for event in reversed(others):
+            event.ack()
+        assert (await probe.commit())[0] is None
+    async with Probe(any_settings, group, topic, acks=False) as probe:
+        await probe.until_got(0, list(range(300)))
+        for batch in reversed(probe.batches):
+            batch.event.ack()
+        assert (await probe.commit())[0] == 300
+        first.ack()  # of an app that is gone
+        assert (await probe.commit())[0] == 300
+
+
+async def test_a_fetch_that_begins_inside_of_a_record_batch_gives_no_earlier_record(any_settings: Settings) -> None:
+    topic, group = fresh_topic(any_settings), fresh_group()
+    await asyncio.to_thread(fill, any_settings, topic, [2], values(100))
+    consumer = Consumer(kafka.consumer_config(any_settings, group))
+    consumer.commit(offsets=[TopicPartition(topic, 2, 61)], asynchronous=False)
+    consumer.close()
+    async with Probe(any_settings, group, topic) as probe:
+        await probe.until_got(2, list(range(61, 100)))
+        assert probe.batches[0].values[0] == b"value 61"
+        await until(lambda: probe.app.consumer.ledgers[next(iter(probe.tps(2)))].committable == 100, "it is done")
+        assert (await probe.commit())[2] == 100
+
+
+async def test_what_was_fetched_before_a_pause_comes_after_it(any_settings: Settings) -> None:
+    topic = fresh_topic(any_settings)
+    fill(any_settings, topic, ALL, values(50))
+    async with Probe(any_settings, fresh_group(), topic, stream_buffer_maxsize=1) as probe:
+        probe.gate.clear()
+        await until(lambda: len(probe.batches) == 1, "the agent has a batch and stands still")
+        paused = probe.tps(*ALL)
+        probe.app.consumer.pause_partitions(paused)
+        probe.gate.set()
+        # one was with the agent, one in its buffer, one on the way there; what is left was fetched, but not delivered
+        await until(lambda: not probe.app.consumer.unacked, "what was delivered is done")
+        probe.app.consumer.resume_partitions(paused)
+        for partition in ALL:
+            await probe.until_got(partition, list(range(50)))
+
+
+async def test_a_paused_partition_stays_silent_and_goes_on_where_it_was(kafka_settings: Settings) -> None:
+    topic = fresh_topic(kafka_settings)
+    async with Probe(kafka_settings, fresh_group(), topic) as probe:
+        await asyncio.to_thread(fill, kafka_settings, topic, [0], values(10))
+        await probe.until_got(0, list(range(10)))
+        probe.app.consumer.pause_partitions(probe.tps(0))
+        await asyncio.to_thread(fill, kafka_settings, topic, [0], values(10))
+        for end in (10, 20):
+            await asyncio.to_thread(fill, kafka_settings, topic, [1], values(10))
+            await probe.until_got(1, list(range(end)))
+        assert probe.offsets(0) == list(range(10))
+        probe.app.consumer.resume_partitions(probe.tps(0))
+        await probe.until_got(0, list(range(20)))
+        assert (await probe.commit()) == {0: 20, 1: 20, 2: None, 3: None}
+
+
+
+async def test_a_seek_without_a_commit_goes_back_to_the_beginning(kafka_settings: Settings) -> None:
+    topic = fresh_topic(kafka_settings)
+    fill(kafka_settings, topic, [0], values(30))
+    async with Probe(kafka_settings, fresh_group(), topic, acks=False) as probe:
+        await probe.until_got(0, list(range(30)))
+        probe.app.consumer.stop_flow()
+        await probe.app.consumer.perform_seek()
+        probe.app.consumer.resume_flow()
+        await probe.until_got(0, [*range(30), *range(30)])
+
+
+async def test_a_rebalance_does_not_wait_for_batches_that_are_not_acknowledged(kafka_settings: Settings) -> None:
+    topic, group = fresh_topic(kafka_settings), fresh_group()
+    fill(kafka_settings, topic, ALL, values(20))
+    async with Probe(kafka_settings, group, topic, acks=False) as first:
+        for partition in ALL:
+            await first.until_got(partition, list(range(20)))
+        before = len(first.batches)
+        async with Probe(kafka_settings, group, topic, acks=False) as second:
+            await until(lambda: len(first.owned) == len(second.owned) == 2, "each has two partitions")
+            assert first.owned | second.owned == set(ALL)
+            for partition in second.owned:
+                await second.until_got(partition, list(range(20)))
+            for partition in first.owned:
+                await first.until_got(partition, list(range(20)), before)
+            # what was delivered before the rebalance was delivered again since: only that counts
+            for batch in first.batches[:before]:
+                batch.event.ack()
+            assert set((await first.commit()).values()) == {None}
+            for batch in first.batches[before:]:
+                batch.event.ack()
+            assert (await first.commit()) == {partition: 20 if partition in first.owned else None for partition in ALL}
+        before = len(first.batches)
+        await until(lambda: len(first.owned) == PARTITIONS, "the first takes over")
+        for partition in ALL:
+            done = (await first.commit())[partition] is not None
+            await first.until_got(partition, [] if done else list(range(20)), before)
+
+
+async def test_other_topics_and_tables_are_faust_as_ever(any_settings: Settings) -> None:
+    hot, plain, group = fresh_topic(any_settings), fresh_topic(any_settings, "plain"), fresh_group()
+    kafka.ensure_topics(any_settings, [f"{group}-seen-changelog"])
+    for partition in ALL:
+        fill(any_settings, plain, [partition], [b'"a%d"' % partition, b'"b"', b'"a%d"' % partition])
+    fill(any_settings, hot, ALL, values(30))
+
+    def with_table(probe: Probe) -> tuple[Any, list[Any]]:
+        table = probe.app.Table("seen", default=int, partitions=PARTITIONS)
+        events = []
+
+        @probe.app.agent(probe.app.topic(plain, value_type=str, value_serializer="json"), name="plain")
+        async def take(stream: Any) -> None:
+            async for event in stream.events():
+                table[event.value] += 1
+                events.append((event.message.partition, event.message.offset, event.value))
+
+        return table, events
+
+    probe = Probe(any_settings, group, hot, acks=False)
+    table, events = with_table(probe)
+    async with probe:
+        for partition in ALL:
+            await probe.until_got(partition, list(range(30)))
+        await until(lambda: len(events) == 3 * PARTITIONS, "every plain event")
+        for partition in ALL:
+            assert [event[1:] for event in events if event[0] == partition] == [
+                (0, f"a{partition}"),
+                (1, "b"),
+                (2, f"a{partition}"),
+            ]
+        await probe.app.producer.flush()
+        assert set((await probe.commit()).values()) == {None}
+        expected = {partition: 3 for partition in ALL}
+        assert await asyncio.to_thread(committed, any_settings, plain, group) == expected
+    probe = Probe(any_settings, group, hot)
+    table, events = with_table(probe)
+    async with probe:
+        for partition in ALL:
+            await probe.until_got(partition, list(range(30)))
+        assert {key: table[key] for key in table if key != "b"} == {f"a{partition}": 2 for partition in ALL}
+        await until(lambda: not probe.app.consumer.unacked, "every batch is done")
+        assert set((await probe.commit()).values()) == {30}
+        assert events == []
+
+
+# --- as aiokafka has it
+
+
+@pytest.fixture
+def transactions(kafka_settings: Settings) -> str:
+    """A topic with two transactions that were committed, two that were aborted, and a record outside of any."""
+    topic = fresh_topic(kafka_settings)
+    producer = Producer(kafka.client_config(kafka_settings) | {"transactional.id": topic})
+    producer.init_transactions(60)
+    for number in range(4):
+        producer.begin_transaction()
+        for value in values(5):
+            producer.produce(topic, value, partition=0)
+        producer.flush(60)
+        if number % 2:
+            producer.abort_transaction(60)
+        else:
+            producer.commit_transaction(60)
+    fill(kafka_settings, topic, [0], [b"outside"])
+    return topic
+
+
+@pytest.mark.parametrize(("isolation", "count"), [("read_uncommitted", 21), ("read_committed", 11)])
+async def test_aborted_transactions_are_aiokafkas_business(
+    kafka_settings: Settings, transactions: str, isolation: str, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def read() -> list[tuple[int, int, bytes | None]]:
+        place = AioTopicPartition(transactions, 0)
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=kafka_settings.bootstrap_servers, isolation_level=isolation, enable_auto_commit=False
+        )
+        found: list[tuple[int, int, bytes | None]] = []
+        await consumer.start()
+        try:
+            consumer.assign([place])
+            await consumer.seek_to_beginning(place)
+            deadline = time.monotonic() + PATIENCE
+            while (not found or found[-1][2] != b"outside") and time.monotonic() < deadline:
+                for fetched in (await consumer.getmany(timeout_ms=200)).values():
+                    records = fetcher.to_columns(fetched)
+                    found += zip(
+                        records.offsets.tolist(), records.times.tolist(), records.values.to_list(), strict=True
+                    )
+        finally:
+            await consumer.stop()
+        return found
+
+    rows = await read()
+    for name in ("MemoryRecords", "PartitionRecords"):
+        monkeypatch.setattr(fetcher.fetcher, name, getattr(fetcher.fetcher, name))  # put back after the test
+    monkeypatch.setattr(fetcher.PartitionRecords, "hot_topics", frozenset())
+    fetcher.use_columns([transactions])
+    assert await read() == rows
+    assert len(rows) == count
+
+
+# --- processes and brokers that end
+
+
+class WorkerProcess:
+    """An app as a process of its own; what it did is in its log, a line a batch."""
+
+    def __init__(self, settings: Settings, group: str, topic: str, folder: Path, *, hold: int = 0) -> None:
+        self._out = folder / f"worker-{uuid.uuid4().hex[:6]}.log"
+        self._log = self._out.open("wb")
+        self._errors = self._out.with_suffix(".err").open("wb")
+        command = [sys.executable, "-m", "tests.integration.batch_app", settings.bootstrap_servers, group, topic]
+        root = Path(__file__).parents[2]
+        self.process = children.start([*command, str(hold)], log=self._errors, stdout=self._log, cwd=root)
+
+    def batches(self) -> list[tuple[int, int, int]]:
+        """Partition, first and last offset of each batch so far."""
+        lines = self._out.read_bytes().split(b"\n")[:-1]
+        return [tuple(json.loads(line)) for line in lines]
+
+    def offsets(self) -> dict[int, list[int]]:
+        found: dict[int, list[int]] = defaultdict(list)
+        for partition, first, last in self.batches():
+            found[partition] += range(first, last + 1)
+        return found
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self._log.close()
+        self._errors.close()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., WorkerProcess]]:
+    started: list[WorkerProcess] = []
+
+    def begin(*args: Any, **given: Any) -> WorkerProcess:
+        worker = WorkerProcess(*args, tmp_path, **given)
+        started.append(worker)
+        return worker
+
+    yield begin
+    for worker in started:
+        worker.kill()
+
+
+def wait_for(condition: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds:.0f} s: {what}")
+        time.sleep(0.05)
+
+
+def test_kill_9_loses_nothing_that_was_not_acknowledged(
+    kafka_settings: Settings, start: Callable[..., WorkerProcess]
+) -> None:
+    topic, group = fresh_topic(kafka_settings), fresh_group()
+    worker = start(kafka_settings, group, topic, hold=5)
+    sent = 0
+
+    def send(*, until: Callable[[], bool]) -> None:
+        nonlocal sent
+
+        def step() -> bool:
+            nonlocal sent
+            fill(kafka_settings, topic, ALL, values(20))
+            sent += 20
+            return until()
+
+        wait_for(step, "the worker works")
+
+    # the first batch is never acknowledged, some after it are, others only later: killed somewhere in between
+    send(until=lambda: len(worker.batches()) > 40)
+    worker.kill()
+    (held, *_), *others = worker.batches()
+    done = committed(kafka_settings, topic, group)
+    assert done[held] is None
+    assert any(done[partition] for partition in {partition for partition, *_ in others})
+    after = start(kafka_settings, group, topic)
+    wait_for(lambda: {p: o[-1] for p, o in after.offsets().items()} == dict.fromkeys(ALL, sent - 1), "it catches up")
+    for partition, offsets in after.offsets().items():
+        assert offsets == list(range(done[partition] or 0, sent))
+    wait_for(lambda: committed(kafka_settings, topic, group) == dict.fromkeys(ALL, sent), "all is committed")
+
+
+@pytest.fixture
+def own_kafka(tmp_path: Path) -> Iterator[KafkaServer]:
+    """A broker that the test may stop."""
+    server = KafkaServer(tmp_path / "kafka")
+    try:
+        server.start()
+    except EnvironmentProblemError as problem:
+        unavailable(str(problem))
+    yield server
+    server.stop()
+
+
+def test_a_broker_that_goes_away_and_comes_back(own_kafka: KafkaServer, start: Callable[..., WorkerProcess]) -> None:
+    settings = Settings(bootstrap_servers=own_kafka.bootstrap_servers)
+    topic, group = fresh_topic(settings), fresh_group()
+    fill(settings, topic, ALL, values(100))
+    worker = start(settings, group, topic)
+    wait_for(lambda: committed(settings, topic, group) == dict.fromkeys(ALL, 100), "the first part is committed")
+    own_kafka.stop()
+    own_kafka.start()
+    fill(settings, topic, ALL, values(100))
+    wait_for(lambda: committed(settings, topic, group) == dict.fromkeys(ALL, 200), "the second part is committed")
+    assert worker.offsets() == dict.fromkeys(ALL, list(range(200)))
+    assert worker.process.poll() is None
+
+
+# --- what it refuses
+
+
+def test_waiting_for_empty_streams_is_refused(tmp_path: Path) -> None:
+    from faust.exceptions import ImproperlyConfigured
+
+    from streams.transport import BatchApp
+
+    with pytest.raises(ImproperlyConfigured, match="stream_wait_empty would hang"):
+        BatchApp("app", hot_topics={"hot"}, stream_wait_empty=True)
+
+
+def test_keys_and_values_are_left_as_they_are() -> None:
+    assert RawSchema() is not None
