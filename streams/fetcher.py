@@ -62,7 +62,7 @@ class MemoryRecords(_MemoryRecordsPy):  # type: ignore[misc]  # marked final for
         """Return the next batch, or None."""
         raw = self._next_slice
         batch = super().next_batch(*args)
-        if not self.in_columns or batch is None or batch.magic < _OLDEST_WITH_COLUMNS:
+        if not self.in_columns or raw is None or raw[self.MAGIC_OFFSET] < _OLDEST_WITH_COLUMNS:
             return batch
         return ColumnBatch(raw, batch)
 
