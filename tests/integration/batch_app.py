@@ -59,7 +59,7 @@ def make_app(settings: Settings, group: str, hot: str, folder: str, **given: Any
     options = {
         "broker": f"kafka://{settings.bootstrap_servers}",
         "consumer_auto_offset_reset": "earliest",
-        "broker_session_timeout": 6.0,
+        "broker_session_timeout": 30.0,
         "broker_heartbeat_interval": 0.5,
         "broker_request_timeout": 30.0,
         "broker_commit_interval": 0.1,
@@ -133,10 +133,10 @@ class Probe:
         return [offset for batch in batches for offset in batch.offsets]
 
     async def until_got(self, partition: int, offsets: list[int], first: int = 0) -> None:
-        """Wait until exactly these offsets came of a partition."""
+        """Wait until exactly these offsets came of a partition, in this order; some may have come again."""
         with contextlib.suppress(AssertionError):
-            await until(lambda: len(self.offsets(partition, first)) >= len(offsets), "")
-        assert self.offsets(partition, first) == offsets, f"partition {partition}"
+            await until(lambda: set(self.offsets(partition, first)) >= set(offsets), "")
+        assert list(dict.fromkeys(self.offsets(partition, first))) == offsets, f"partition {partition}"
 
     async def commit(self) -> dict[int, int | None]:
         """Commit what may be committed now; return what the broker has."""
@@ -145,22 +145,33 @@ class Probe:
         return await asyncio.to_thread(committed, self._settings, self._topic, self._group)
 
 
+def _say(what: str, batch: tuple[int, int, int]) -> None:
+    sys.stdout.write(json.dumps([what, *batch]) + "\n")
+    sys.stdout.flush()
+
+
 async def _work(settings: Settings, group: str, topic: str, hold: int) -> None:
-    """Write a line for each batch done; acknowledge late, out of order, while more than ``hold`` wait."""
+    """Tell of each batch when it is done, and before it is acknowledged: late and out of order where some are held.
+
+    The first batch is held for good then, the others while not more than ``hold`` wait.
+    """
     with tempfile.TemporaryDirectory(prefix="fleetwatch-faust-") as folder:
-        app = make_app(settings, group, topic, folder)
-        waiting: list[Any] = []
+        app = make_app(settings, group, topic, folder, broker_session_timeout=6.0)
+        waiting: list[tuple[tuple[int, int, int], Any]] = []
 
         @app.agent(app.topic(topic, schema=RawSchema()), name="batches")
         async def take(stream: Any) -> None:
             async for event in stream.noack().events():
                 _, partition, records = batch_of(event)
-                print(json.dumps([partition, *records.offsets[[0, -1]].tolist()]), flush=True)
-                waiting.append(event)
+                batch = (partition, int(records.offsets[0]), int(records.offsets[-1]))
+                _say("done", batch)
+                waiting.append((batch, event))
                 if len(waiting) > hold:
-                    for done in reversed(waiting[1:] if hold else waiting):
+                    kept = 1 if hold else 0
+                    for older, done in reversed(waiting[kept:]):
+                        _say("ack", older)
                         done.ack()
-                    del waiting[1 if hold else 0 :]
+                    del waiting[kept:]
 
         await app.start()
         await until(lambda: app.should_stop, "the end", 600)

@@ -299,7 +299,9 @@ def written(messages: list[tuple[bytes | None, bytes | None]], max_bytes: int = 
 
 
 @given(messages)
-def test_what_is_written_is_read_by_aiokafka_and_by_ourselves(messages: list[tuple[bytes | None, bytes | None]]) -> None:
+def test_what_is_written_is_read_by_aiokafka_and_by_ourselves(
+    messages: list[tuple[bytes | None, bytes | None]],
+) -> None:
     (batch,) = written(messages)
     raw = wire(batch)
     expected = [(number, NOW_MS, key, value) for number, (key, value) in enumerate(messages)]

@@ -82,7 +82,9 @@ def test_columns_hold_what_aiokafka_gives_one_by_one(
     monkeypatch: pytest.MonkeyPatch, committed_only: bool, start: int, offsets: list[int]
 ) -> None:
     rows, end = Partition(monkeypatch, fetch_from(start), hot=False, start=start, committed_only=committed_only).read()
-    hot, hot_end = Partition(monkeypatch, fetch_from(start), hot=True, start=start, committed_only=committed_only).read()
+    hot, hot_end = Partition(
+        monkeypatch, fetch_from(start), hot=True, start=start, committed_only=committed_only
+    ).read()
     assert {type(item) for item in hot} == {Fetched}
     assert end == hot_end == 11
     assert first_offset(rows) == first_offset(hot) == offsets[0]
