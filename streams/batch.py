@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from fleetwatch.byte_column import ByteColumn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from fleetwatch.columns import Batch
@@ -50,6 +51,9 @@ class RawBatch:
     def values(self) -> ByteColumn:
         """Their values."""
         return self.records.values
+
+    def __getitem__(self, rows: slice) -> RawBatch:
+        return replace(self, records=self.records[rows])
 
     def since(self, offset: int) -> RawBatch:
         """Return the part from an offset on."""
@@ -129,6 +133,15 @@ class Outputs:
         """Append messages of one topic."""
         if len(values):
             self.blocks.append(Block(topic, _column(keys), _column(values)))
+
+    def extend(self, more: Outputs) -> None:
+        """Append what came next."""
+        self.blocks += more.blocks
+        for sensor_type, rows in more.training.items():
+            mine = self.training.get(sensor_type)
+            self.training[sensor_type] = rows if mine is None else np.concatenate([mine, rows])
+        for name, by in more.counters.items():
+            self.count(name, by)
 
     @property
     def messages(self) -> list[Message]:

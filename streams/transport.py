@@ -29,7 +29,7 @@ from faust.types import TP, ConsumerMessage
 from streams.fetcher import first_offset, to_columns, use_columns
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 
     from aiokafka import AIOKafkaConsumer
 
@@ -218,17 +218,23 @@ class BatchConsumer(driver.Consumer):
             await super()._add_gap(tp, offset_from, offset_to)
 
     async def perform_seek(self) -> None:
-        """Go back to what is committed: everything after it is delivered again, so the ledgers start anew."""
+        """Go back to what is committed, or to the offsets that the application names for hot partitions.
+
+        Everything after it is delivered again, so the ledgers start anew.
+        """
         self.ledgers.clear()
         await super().perform_seek()
+        hot = {tp for tp in self.assignment() if self.is_hot(tp.topic)}
+        offsets = await self.app.start_offsets(hot)
         if self.app.conf.consumer_auto_offset_reset == "earliest":
-            await self._seek_uncommitted()
+            offsets = await self._beginnings(hot - offsets.keys()) | offsets
+        if offsets:
+            await self.seek_wait(offsets)
 
-    async def _seek_uncommitted(self) -> None:
-        """Go back to the beginning where nothing is committed: aiokafka stays where it is there."""
-        start = [tp for tp in self.assignment() if self.is_hot(tp.topic) and not self._read_offset[tp]]
-        if start:
-            await self.seek_wait(await self.earliest_offsets(*start))
+    async def _beginnings(self, tps: set[TP]) -> dict[TP, int]:
+        """Return where partitions without a commit begin: aiokafka's seek stays where it is there."""
+        fresh = [tp for tp in tps if not self._read_offset[tp]]
+        return dict(await self.earliest_offsets(*fresh)) if fresh else {}
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Complain about a partition that stands still; one whose position is being looked up is none of them."""
@@ -251,8 +257,12 @@ class BatchTransport(driver.Transport):
 class BatchApp(faust.App):
     """A Faust app whose ``hot_topics`` come in batches.
 
-    ``stream_wait_empty`` is off and must stay so: with batches that wait for a checkpoint it would hang a rebalance.
+    ``start_offsets`` may be replaced: it is asked after each assignment where to begin, for partitions whose state
+    knows better than what was committed. ``stream_wait_empty`` is off and must stay so: with batches that wait for a
+    checkpoint it would hang a rebalance.
     """
+
+    start_offsets: Callable[[set[TP]], Awaitable[dict[TP, int]]]
 
     def __init__(self, *args: Any, hot_topics: set[str], fetch_wait_ms: int = 500, **kwargs: Any) -> None:
         if kwargs.setdefault("stream_wait_empty", False):
@@ -260,6 +270,11 @@ class BatchApp(faust.App):
         self.hot_topics = frozenset(hot_topics)
         self.fetch_wait_ms = fetch_wait_ms
         use_columns(hot_topics)
+
+        async def committed(_: set[TP]) -> dict[TP, int]:
+            return {}
+
+        self.start_offsets = committed
         super().__init__(*args, **kwargs)
 
     def _new_transport(self) -> BatchTransport:

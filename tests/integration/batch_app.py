@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import sys
 import tempfile
 import time
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 PARTITIONS = 4
-PATIENCE = 60.0
+PATIENCE = 120.0
 """Seconds: what is waited for takes a moment; this is for a machine with much else to do."""
 
 
@@ -179,5 +180,6 @@ async def _work(settings: Settings, group: str, topic: str, hold: int) -> None:
 
 
 if __name__ == "__main__":
+    logging.basicConfig(level=logging.WARNING)
     servers, group, topic, hold = sys.argv[1:]
     asyncio.run(_work(Settings(bootstrap_servers=servers), group, topic, int(hold)))

@@ -25,11 +25,13 @@ from fleetwatch.records import (
     WindowCount,
     from_millis,
 )
+from streams import state
 from streams.batch import ActiveModel, Outputs, RawBatch
 from streams.detectors import isolation_forest
 from streams.features import COUNT
 from streams.lane import Lane, LaneSettings
 from streams.rules import Rule, RuleFile
+from streams.state import Claim, SnapshotWriter
 from streams.windows import WindowRules
 
 if TYPE_CHECKING:
@@ -179,3 +181,17 @@ def poison(broker_ms: int = START_MS) -> dict[str, tuple[Event, Reason]]:
         "year 2200": (key, with_event_time(good, year_2200), Reason.TOO_FAR_AHEAD),
     }
     return {name: ((key, value, broker_ms), reason) for name, (key, value, reason) in cases.items()}
+
+
+def through_the_changelog(snapshot: dict[str, Any]) -> dict[str, Any]:
+    """The snapshot as whoever recovers reads it."""
+    writer = SnapshotWriter("lane", Claim(1, 1))
+    found = state.find("lane", dict([*writer.write(snapshot), writer.manifest(0)])).snapshot
+    assert found is not None
+    return found
+
+
+def messages_of(snapshot: dict[str, Any]) -> list[tuple[bytes, bytes]]:
+    """All that a snapshot consists of, to compare two of them."""
+    writer = SnapshotWriter("lane", Claim(1, 1))
+    return [*writer.write(snapshot), writer.manifest(0)]
