@@ -1,0 +1,58 @@
+"""What a device costs: the worker's memory and its cost per event with a small and with a large fleet."""
+
+from __future__ import annotations
+
+import statistics
+from typing import TYPE_CHECKING, Any
+
+import figures
+import lineup
+from measure import BenchError, broker, make_topics, work_off
+from rounds import READINGS, new_fleet, say
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+SIZES = (1_000, 100_000)
+READY_AT_ONCE = {"FLEETWATCH_WARM_UP_READINGS": "1"}
+"""A device of the large fleet reports some ten times only: its readings are to be scored all the same."""
+
+
+def measure(kind: str, per_second: float, *, rounds: int, seconds: float) -> dict[str, Any]:
+    """Measure the worker with both fleets in turn; every device has reported before the window begins.
+
+    Raises:
+        BenchError: the worker did not do its work.
+
+    """
+    worker = lineup.ours(**READY_AT_ONCE)
+    fleets = {size: new_fleet(size, per_second) for size in SIZES}
+    found: list[dict[int, tuple[float, int]]] = []
+    for number in range(rounds):
+        one: dict[int, tuple[float, int]] = {}
+        for size in SIZES if number % 2 == 0 else SIZES[::-1]:
+            readings = fleets[size].readings(0, READINGS)
+            with broker(kind) as settings:
+                make_topics(settings, worker)
+                outcome = work_off(settings, worker, readings, seconds=seconds)
+            rate = figures.rate(outcome.samples, max(worker.warm, max(SIZES)))
+            if rate is None:
+                raise BenchError(f"{size} devices: nothing was measured")
+            one[size] = (rate.per_cpu_second, outcome.rss_bytes)
+            say(f"{size:>7,} devices  {rate.per_cpu_second:>11,.0f} events per CPU-second"
+                f" {outcome.rss_bytes >> 20:>6} MB")
+        found.append(one)
+    return summary(found)
+
+
+def summary(rounds: Sequence[Mapping[int, tuple[float, int]]]) -> dict[str, Any]:
+    """Return the figures of rounds of (events per CPU-second, resident bytes) by number of devices."""
+    small, large = SIZES
+    return {
+        "rss_mb": {str(size): round(statistics.median(one[size][1] for one in rounds) / 2**20) for size in SIZES},
+        "per_cpu_second": {str(size): round(statistics.median(one[size][0] for one in rounds)) for size in SIZES},
+        "bytes_per_device": round(
+            statistics.median((one[large][1] - one[small][1]) / (large - small) for one in rounds)
+        ),
+        "cost_ratio": round(statistics.median(one[small][0] / one[large][0] for one in rounds), 3),
+    }
