@@ -1,7 +1,7 @@
 """Compares what a contestant wrote with what it was sent: one scored record a reading, and the same window counts.
 
-The readings that were sent are what every contestant is compared with, the hand-written loop too: two that pass wrote the
-same set of readings and the same counts.
+Everyone is compared with the readings that were sent, the hand-written loop too: two that pass scored the same
+readings and have the same counts.
 """
 
 from __future__ import annotations
@@ -10,18 +10,17 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from feed import WINDOW_MS
-from measure import Contestant, Ends
-from outputs import Reader
 
+from bench.feed import WINDOW_MS
+from bench.measure import Contestant, Ends
+from bench.outputs import Reader
 from fleetwatch import columns, kafka, topics
 from fleetwatch.records import ScoredReading
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from feed import Fleet
-
+    from bench.feed import Fleet
     from fleetwatch.settings import Settings
 
 Counts = dict[tuple[str, int], int]
@@ -46,9 +45,7 @@ def scored_by_us(values: Sequence[bytes]) -> Scored:
 
 def scored_by_peer(values: Sequence[bytes]) -> Scored:
     read = Reader()
-    rows = [
-        (int(row["device_id"][-6:]), row["seq"], row["event_time"], row["count"]) for row in map(read, values)
-    ]
+    rows = [(int(row["device_id"][-6:]), row["seq"], row["event_time"], row["count"]) for row in map(read, values)]
     return Scored(*np.array(rows, np.int64).reshape(-1, 4).T)
 
 
@@ -111,9 +108,7 @@ def outputs(  # the follower's values, and what it says of them
 def _running_counts(scored: Scored) -> Counts:
     found: Counts = {}
     windows = scored.times // WINDOW_MS * WINDOW_MS
-    for device, window, count in zip(
-        scored.devices.tolist(), windows.tolist(), scored.counts.tolist(), strict=True
-    ):
+    for device, window, count in zip(scored.devices.tolist(), windows.tolist(), scored.counts.tolist(), strict=True):
         key = (f"device-{device:06}", window)
         found[key] = max(found.get(key, 0), count)
     return found

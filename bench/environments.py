@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import figures
+from bench import figures
 
 HERE = Path(__file__).resolve().parent
 ENVS = HERE / ".envs"

@@ -60,8 +60,9 @@ class Fleet:
         batch.ints[slots["seq"]] = numbers // self.devices
         batch.ints[slots["quality"]] = _good()
         batch.floats[slots["value"]] = np.random.default_rng([1, first]).normal(20, 2, count)
-        keys = [text.encode() for text in texts[: self.devices]]
-        return list(zip((keys[number] for number in index.tolist()), columns.encode_batch(batch, SensorReading)))
+        names = [text.encode() for text in texts[: self.devices]]
+        keys = [names[number] for number in index.tolist()]
+        return list(zip(keys, columns.encode_batch(batch, SensorReading), strict=True))
 
     def truth(self, count: int) -> Counter[tuple[str, int]]:
         """How many of the first ``count`` readings each (device, window start) has."""
@@ -125,8 +126,8 @@ class Feeder:
 
 
 def produce_paced(settings: Settings, readings: Sequence[Reading], per_second: float) -> None:
-    """Send readings at a steady rate: what is due every 2 ms; the producer gathers for 5 ms at most."""
-    producer = Producer(kafka.producer_config(settings, linger_ms=5))
+    """Send readings at a steady rate, what is due every 2 ms, with the settings of our simulators."""
+    producer = Producer(kafka.producer_config(settings))
     began, sent = time.monotonic(), 0
     while sent < len(readings):
         due = min(len(readings), int((time.monotonic() - began) * per_second) + 1)

@@ -1,7 +1,8 @@
-"""The arithmetic of the comparison: rates, medians over rounds, ratios within rounds, percentiles. No broker, no clock."""
+"""The arithmetic of the comparison, without broker and clock: rates, medians, ratios within rounds, percentiles."""
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from typing import TYPE_CHECKING, NamedTuple
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
 OURS, BOTH, HAND_LOOP, FLOOR = "ours", "ours_both_models", "hand_tuned", "c_floor"
 FRAMEWORK_PEERS = ("quix", "bytewax", "pathway")
 """What "the best peer" is the best of."""
+
+PAUSE_SECONDS = 0.3
+"""Who delivers nothing for so long delivers in bursts."""
 
 
 class Sample(NamedTuple):
@@ -32,14 +36,32 @@ class Rate(NamedTuple):
 def rate(samples: Sequence[Sample], first: int) -> Rate | None:
     """Return the rates from the first sample with ``first`` records to where records last grew.
 
-    Some deliver in large steps, and the time of an unfinished step must not count. None without any work.
+    Some deliver in bursts, long after they did the work. Where there are pauses, both ends are put at the end of one:
+    then all the work of the bursts between them lies between them too, and no other. None without any work.
     """
-    begin = next((sample for sample in samples if sample.records >= first), None)
-    end = next((sample for sample in samples if sample.records >= samples[-1].records), None)
-    if begin is None or end is None or end.cpu <= begin.cpu or end.records <= begin.records:
+    counted = [sample for sample in samples if sample.records >= first]
+    if not counted:
+        return None
+    begin, end = counted[0], next(sample for sample in counted if sample.records == counted[-1].records)
+    pauses = _ends_of_pauses(counted)
+    if len(pauses) > 1 and 2 * (pauses[-1].records - pauses[0].records) >= end.records - begin.records:
+        begin, end = pauses[0], pauses[-1]
+    if end.cpu <= begin.cpu or end.records <= begin.records:
         return None
     records = end.records - begin.records
     return Rate(records / (end.cpu - begin.cpu), records / (end.at - begin.at))
+
+
+def _ends_of_pauses(samples: Sequence[Sample]) -> list[Sample]:
+    """Return the last sample of each time in which nothing was delivered for long, and after which something was."""
+    found: list[Sample] = []
+    since = samples[0]
+    for sample, following in itertools.pairwise(samples):
+        if sample.records > since.records:
+            since = sample
+        if following.records > sample.records and sample.at - since.at >= PAUSE_SECONDS:
+            found.append(sample)
+    return found
 
 
 def medians(rounds: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -6,18 +6,17 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-import feed
-import figures
 from confluent_kafka import Consumer, TopicPartition
-from measure import START_SECONDS, BenchError, Contestant, Ends, Running, broker, make_topics, running
-from outputs import Reader
 
+from bench import feed, figures
+from bench.measure import START_SECONDS, BenchError, Contestant, Ends, Running, broker, make_topics, running
+from bench.outputs import Reader
 from fleetwatch import kafka
 
 if TYPE_CHECKING:
     from fleetwatch.settings import Settings
 
-WARM_EVENTS = 20_000
+START_EVENTS, WARM_SECONDS = 20_000, 2.0
 SECONDS, SETTLED = 5.0, 0.2
 """How long each rate lasts, and the share of its records that is left out at the beginning."""
 PATIENCE = 8.0
@@ -47,7 +46,8 @@ def measure(kind: str, contestant: Contestant, devices: int, highest: float | No
     with broker(kind) as settings:
         make_topics(settings, contestant)
         with running(settings, contestant) as subject:
-            sent = _warm(settings, contestant, subject, devices)
+            sent = _start(settings, contestant, subject, devices)
+            sent += _at_rate(settings, contestant, devices, sent, FIXED_RATE, WARM_SECONDS)["readings"]
             for name, rate in rates(highest).items():
                 found[name] = _at_rate(settings, contestant, devices, sent, rate)
                 subject.require_alive()
@@ -59,8 +59,10 @@ def measure(kind: str, contestant: Contestant, devices: int, highest: float | No
     return found
 
 
-def _at_rate(settings: Settings, contestant: Contestant, devices: int, sent: int, rate: float) -> dict[str, Any]:
-    count = int(rate * SECONDS)
+def _at_rate(
+    settings: Settings, contestant: Contestant, devices: int, sent: int, rate: float, seconds: float = SECONDS
+) -> dict[str, Any]:
+    count = int(rate * seconds)
     fleet = feed.Fleet(devices, rate, int((time.time() + count / 1e6 - sent / rate) * 1000))
     readings = fleet.readings(sent, count)
     reader = _Reader(settings, contestant.output, every=max(1, int(rate / 4000)))
@@ -81,18 +83,18 @@ def _at_rate(settings: Settings, contestant: Contestant, devices: int, sent: int
     }
 
 
-def _warm(settings: Settings, contestant: Contestant, subject: Running, devices: int) -> int:
-    fleet = feed.Fleet(devices, WARM_EVENTS, int(time.time() * 1000) - 1000)
-    feed.Feeder(settings, fleet.readings(0, WARM_EVENTS), WARM_EVENTS).fill()
+def _start(settings: Settings, contestant: Contestant, subject: Running, devices: int) -> int:
+    fleet = feed.Fleet(devices, START_EVENTS, int(time.time() * 1000) - 1000)
+    feed.Feeder(settings, fleet.readings(0, START_EVENTS), START_EVENTS).fill()
     ends = Ends(settings, contestant.output)
     deadline = time.monotonic() + START_SECONDS
-    while ends.total() < WARM_EVENTS:
+    while ends.total() < START_EVENTS:
         subject.require_alive()
         if time.monotonic() > deadline:
             raise BenchError(f"{contestant.name} does not start:\n{subject.tail()}")
         time.sleep(0.05)
     ends.close()
-    return WARM_EVENTS
+    return START_EVENTS
 
 
 class _Reader:

@@ -6,10 +6,9 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-import feed
-import figures
-from environments import env_bin
-from measure import Contestant
+from bench import feed, figures
+from bench.environments import env_bin
+from bench.measure import Contestant
 
 NO_TRAINING = {"FLEETWATCH_TRAINING_SAMPLE": str(10**9)}
 """A model must not come into force in the middle of a measurement: its training would be measured."""
@@ -18,7 +17,7 @@ WORKER = (str(Path(sys.executable).with_name("fleetwatch")), "worker")
 
 def ours(name: str = figures.OURS, **environment: str) -> Contestant:
     """Return the worker as users start it, without training."""
-    return Contestant(name, WORKER, 200_000, 100_000, NO_TRAINING | environment, is_ours=True)
+    return Contestant(name, WORKER, 160_000, 100_000, NO_TRAINING | environment, is_ours=True)
 
 
 def contestants(models: Path) -> dict[str, Contestant]:
@@ -28,11 +27,11 @@ def contestants(models: Path) -> dict[str, Contestant]:
     listed = (
         ours(),
         ours(figures.BOTH, FLEETWATCH_MODELS_DIR=str(models)),
-        Contestant("hand_tuned", (env_bin("hand_tuned"), "hand_tuned.py"), 200_000, 100_000),
+        Contestant("hand_tuned", (env_bin("hand_tuned"), "hand_tuned.py"), 160_000, 100_000),
         Contestant("faust", faust, 5_000, 2_500),
         Contestant("bytewax", bytewax, 60_000, 30_000),
         Contestant("quix", (env_bin("quix"), "quix_job.py"), 80_000, 30_000),
-        Contestant("pathway", (env_bin("pathway"), "pathway_job.py"), 100_000, 30_000, counts_apart=True),
+        Contestant("pathway", (env_bin("pathway"), "pathway_job.py"), 120_000, 40_000, counts_apart=True, stretch=2),
         Contestant("hand_river", (env_bin("hand_river"), "hand_river.py"), 80_000, 40_000),
         Contestant(figures.FLOOR, (env_bin(figures.FLOOR, "c_floor"),), 500_000, 200_000),
     )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -19,21 +18,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import figures
 import psutil
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from environments import HERE
-from feed import Feeder
-from outputs import Follower
-
+from bench import figures
+from bench.environments import HERE
+from bench.feed import Feeder
+from bench.outputs import Follower
 from fleetwatch import kafka, topics
+from fleetwatch.local import children
 from fleetwatch.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from feed import Reading
+    from bench.feed import Reading
 
 ROOT = HERE.parent
 START_SECONDS, DRAIN_SECONDS = 60.0, 60.0
@@ -59,6 +58,8 @@ class Contestant:
     environment: dict[str, str] = field(default_factory=dict)
     is_ours: bool = False
     counts_apart: bool = False
+    stretch: float = 1.0
+    """Who delivers in large bursts is measured for so many times longer."""
 
     @property
     def output(self) -> str:
@@ -72,7 +73,7 @@ class Contestant:
 @contextmanager
 def broker(kind: str) -> Iterator[Settings]:
     """A fresh broker in a process of its own, with the project's topics."""
-    command = [sys.executable, str(HERE / "broker.py"), kind]
+    command = [sys.executable, "-m", "bench.broker", kind]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         try:
             assert process.stdout is not None
@@ -147,14 +148,11 @@ class Running:
             | contestant.environment
         )
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
+            self.process = children.start(
                 contestant.command,
-                cwd=ROOT if contestant.is_ours else HERE / "contestants",
+                log=log,
                 env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
+                cwd=ROOT if contestant.is_ours else HERE / "contestants",
             )
         self._tree = psutil.Process(self.process.pid)
 
@@ -184,11 +182,9 @@ class Running:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
 
     def stop(self) -> None:
-        """End the whole session that was started for it at once: its broker ends too, there is nothing to save."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(10)
+        """End it and what it started at once: its broker ends too, there is nothing to save."""
+        children.kill_group(self.process)
+        self.process.wait(10)
 
 
 @contextmanager
@@ -206,7 +202,8 @@ class Outcome:
     """What one measurement gave; ``samples`` begin when the contestant started."""
 
     samples: list[figures.Sample]
-    rss_bytes: int
+    rss_bytes: list[int]
+    """Resident memory at each sample."""
     fed: int
     least_backlog: int
     followed: Follower | None
@@ -233,6 +230,7 @@ def work_off(
     ends = Ends(settings, contestant.output)
     follower = Follower(settings, contestant.output) if follow else None
     samples: list[figures.Sample] = []
+    rss: list[int] = []
     warm_at, least = None, contestant.ahead
     try:
         with running(settings, contestant) as subject:
@@ -240,18 +238,20 @@ def work_off(
             while True:
                 records, cpu, now = ends.total(), subject.cpu(), time.monotonic()
                 samples.append(figures.Sample(records, cpu, now - began))
+                rss.append(subject.memory())
                 subject.require_alive()
                 if warm_at is None and records >= contestant.warm:
                     warm_at = now
                 if warm_at is None and now - began > START_SECONDS:
-                    raise BenchError(f"{contestant.name}: {records} records in {START_SECONDS:.0f} s:\n{subject.tail()}")
+                    raise BenchError(
+                        f"{contestant.name}: {records} records in {START_SECONDS:.0f} s:\n{subject.tail()}"
+                    )
                 if warm_at is not None:
                     least = min(least, feeder.fed - records)
-                    if now - warm_at > seconds or records >= len(readings) - contestant.ahead // 2:
+                    if now - warm_at > seconds * contestant.stretch or records >= len(readings) - contestant.ahead // 2:
                         break
                 feeder.top_up(records)
                 time.sleep(0.02)
-            rss = subject.memory()
             if follower is not None:
                 _finish(contestant, subject, ends, feeder.fed)
                 follower.stop(expected=feeder.fed)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import fastavro
 from confluent_kafka import Consumer, TopicPartition
-from environments import HERE
 
+from bench.environments import HERE
 from fleetwatch import avro, kafka
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Follower:
         self._thread.start()
 
     def stop(self, *, expected: int, seconds: float = 20.0) -> None:
-        """Read on until ``expected`` values are there and a moment longer, or for ``seconds``. Harmless when stopped."""
+        """Read on until ``expected`` values are there and no more come, or for ``seconds``. Harmless when stopped."""
         deadline = time.monotonic() + seconds
         while len(self.values) + self.missed < expected and self._thread.is_alive() and time.monotonic() < deadline:
             time.sleep(0.02)

@@ -7,10 +7,9 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import check
-import figures
-from feed import Fleet
-from measure import BenchError, Contestant, broker, make_topics, work_off
+from bench import check, figures
+from bench.feed import Fleet
+from bench.measure import BenchError, Contestant, broker, make_topics, work_off
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,9 +43,7 @@ def new_fleet(devices: int, per_second: float, readings: int = READINGS) -> Flee
     return Fleet(devices, per_second, int((time.time() - readings / per_second) * 1000))
 
 
-def run_rounds(
-    kind: str, chosen: Sequence[Contestant], fleet: Fleet, *, rounds: int, seconds: float
-) -> Rounds:
+def run_rounds(kind: str, chosen: Sequence[Contestant], fleet: Fleet, *, rounds: int, seconds: float) -> Rounds:
     """Measure everyone in each round, in another order each time; outputs are compared in the first.
 
     Raises:
@@ -69,7 +66,7 @@ def run_rounds(
                 by_cpu[one.name], by_time[one.name] = rate
                 if outcome.followed is not None:
                     result.facts[one.name] = {
-                        "rss_mb": outcome.rss_bytes >> 20,
+                        "rss_mb": outcome.rss_bytes[-1] >> 20,
                         "least_backlog": outcome.least_backlog,
                         "check": check.outputs(settings, one, fleet, outcome.fed, outcome.followed.values),
                     }
@@ -77,8 +74,10 @@ def run_rounds(
                         result.facts[one.name]["check"]["wrong"].append(
                             f"{outcome.followed.missed} records were forgotten by the broker before they were read"
                         )
-            say(f"round {number + 1}  {one.name:18} {by_cpu[one.name]:>11,.0f} events per CPU-second"
-                f" {by_time[one.name]:>11,.0f} per second")
+            say(
+                f"round {number + 1}  {one.name:18} {by_cpu[one.name]:>11,.0f} events per CPU-second"
+                f" {by_time[one.name]:>11,.0f} per second"
+            )
         result.per_cpu_second.append(by_cpu)
         result.per_second.append(by_time)
     return result

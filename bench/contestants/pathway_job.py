@@ -12,8 +12,6 @@ PRODUCER = {key: str(value) for key, value in (job.PRODUCER | job.LARGE_QUEUE).i
 trees = job.Trees()
 
 
-
-
 @pw.udf(deterministic=True, max_batch_size=1024)  # that is: keep no memory of results
 def score(values: list[bytes]) -> list[tuple[str, int, bytes]]:
     scored = []
@@ -33,9 +31,7 @@ messages = pw.io.kafka.read(
     max_backlog_size=50_000,
 )
 results = messages.select(pw.this.key, result=score(pw.this.data))
-scored = results.select(
-    pw.this.key, device=pw.this.result[0], window=pw.this.result[1], record=pw.this.result[2]
-)
+scored = results.select(pw.this.key, device=pw.this.result[0], window=pw.this.result[1], record=pw.this.result[2])
 counts = scored.groupby(pw.this.device, pw.this.window).reduce(
     pw.this.device, pw.this.window, count=pw.reducers.count()
 )
