@@ -32,7 +32,28 @@ def bench(
     only: Annotated[
         str | None, typer.Option(help="Some contestants, comma separated, such as ours,hand_tuned.")
     ] = None,
-    parts: Annotated[str, typer.Option(help="What to measure, comma separated; growth: ten million events.")] = "rounds,latency,memory,stages",
+    parts: Annotated[
+        str, typer.Option(help="What to measure, comma separated; growth is the memory over ten million events.")
+    ] = "rounds,latency,memory,stages",
+) -> None:
+    """Register the command."""
+    app.command("bench")(bench)
+
+
+def bench(
+    out: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the figures there; to the output if unset.")
+    ] = None,
+    broker: Annotated[
+        BenchBroker, typer.Option(help="Start the embedded broker or a real Apache Kafka.")
+    ] = BenchBroker.EMBEDDED,
+    rounds: Annotated[int, typer.Option(min=1, help="How often every contestant takes its turn.")] = 3,
+    only: Annotated[
+        str | None, typer.Option(help="Some contestants, comma separated, such as ours,hand_tuned.")
+    ] = None,
+    parts: Annotated[
+        str, typer.Option(help="What to measure, comma separated; growth: ten million events.")
+    ] = "rounds,latency,memory,stages",
 ) -> None:
     """Measure the worker beside other ways to do its job: events per CPU-second, latency, memory, cost by stage.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from io import BytesIO
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import fastavro
 import numpy as np
@@ -19,6 +19,9 @@ from bench.outputs import Reader
 from fleetwatch import avro, topics
 from fleetwatch.cli.main import build_app
 from fleetwatch.errors import EnvironmentProblemError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 START = 1_750_000_000_000
 
@@ -66,12 +69,12 @@ def test_what_was_spent_on_an_unfinished_step_does_not_count() -> None:
 def test_who_delivers_in_bursts_is_measured_from_pause_to_pause() -> None:
     """One CPU-second gives 100 records, all delivered at its end within 0.1 s; the warm-up ends within a burst.
 
-    records   50   100 ... 100 | 150   200 ... 200 | 250   300
-    CPU       1.0  1.0 ... 2.0 | 2.0   2.0 ... 3.0 | 3.0   3.0
+    records   50   100 ... 100 | 150   200 ... 200 | 250   300 ...
+    CPU       1.0  1.0 ... 2.0 | 2.0   2.0 ... 3.0 | 3.0   3.0 ...
     """
     samples = [
         Sample(100 * burst + delivered, 1.0 + burst + spent, burst + at)
-        for burst in range(3)
+        for burst in range(5)
         for delivered, spent, at in ((50, 0.0, 0.05), (100, 0.0, 0.1), (100, 0.5, 0.55), (100, 1.0, 1.0))
     ]
     assert figures.rate(samples, 50) == Rate(100.0, 100.0)
@@ -106,7 +109,7 @@ def test_latency_is_taken_at_shares_of_ones_own_highest_rate() -> None:
 
 
 def test_the_json_has_what_is_asked_of_it() -> None:
-    by_cpu = {name: 10.0 for name in ("faust", "quix", "bytewax", "pathway", "hand_river")}
+    by_cpu = dict.fromkeys(("faust", "quix", "bytewax", "pathway", "hand_river"), 10.0)
     by_cpu |= {"ours": 1_000.0, "ours_both_models": 500.0, "hand_tuned": 800.0, "c_floor": 4_000.0}
     found = json.loads(json.dumps(report.of_rounds([by_cpu], [by_cpu])))
     assert (found["all_per_cpu_second"], found["both_models_per_cpu_second"], found["c_floor"]) == (1_000, 500, 4_000)
