@@ -36,25 +36,6 @@ def bench(
         str, typer.Option(help="What to measure, comma separated; growth is the memory over ten million events.")
     ] = "rounds,latency,memory,stages",
 ) -> None:
-    """Register the command."""
-    app.command("bench")(bench)
-
-
-def bench(
-    out: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the figures there; to the output if unset.")
-    ] = None,
-    broker: Annotated[
-        BenchBroker, typer.Option(help="Start the embedded broker or a real Apache Kafka.")
-    ] = BenchBroker.EMBEDDED,
-    rounds: Annotated[int, typer.Option(min=1, help="How often every contestant takes its turn.")] = 3,
-    only: Annotated[
-        str | None, typer.Option(help="Some contestants, comma separated, such as ours,hand_tuned.")
-    ] = None,
-    parts: Annotated[
-        str, typer.Option(help="What to measure, comma separated; growth: ten million events.")
-    ] = "rounds,latency,memory,stages",
-) -> None:
     """Measure the worker beside other ways to do its job: events per CPU-second, latency, memory, cost by stage.
 
     The table and the progress go to standard error. What is missing of the contestants' environments is installed
@@ -70,18 +51,8 @@ def bench(
     root = Path(fleetwatch.__file__).resolve().parents[1]
     if not (root / "bench" / "peers.py").is_file():
         raise EnvironmentProblemError(f"benchmarks need a checkout of the project: there is no {root / 'bench'}")
-    command = [
-        sys.executable,
-        "-m",
-        "bench.peers",
-        "run",
-        "--broker",
-        broker,
-        "--rounds",
-        str(rounds),
-        "--parts",
-        parts,
-    ]
+    command = [sys.executable, "-m", "bench.peers", "run", "--broker", broker]
+    command += ["--rounds", str(rounds), "--parts", parts]
     if out is not None:
         command += ["--json", str(out.resolve())]
     if only is not None:
