@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fleetwatch.settings import Settings
 
 START_EVENTS, WARM_SECONDS = 20_000, 2.0
-SECONDS, SETTLED = 5.0, 0.2
+SECONDS, SETTLED = 4.0, 0.2
 """How long each rate lasts, and the share of its records that is left out at the beginning."""
 PATIENCE = 8.0
 """Who has not scored all readings of a rate so long after its end does not keep up with it."""

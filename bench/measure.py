@@ -60,6 +60,8 @@ class Contestant:
     counts_apart: bool = False
     stretch: float = 1.0
     """Who delivers in large bursts is measured for so many times longer."""
+    once: bool = False
+    """It takes part in the first round only: no ratio is made to it."""
 
     @property
     def output(self) -> str:

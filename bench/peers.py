@@ -142,7 +142,7 @@ def main(arguments: list[str] | None = None) -> int:
     runner.add_argument("--broker", choices=("embedded", "kafka"), default="embedded")
     runner.add_argument("--devices", type=int, default=1000)
     runner.add_argument("--per-second", type=float, default=5, help="readings a second of each device")
-    runner.add_argument("--seconds", type=float, default=4.0, help="how long each measurement lasts once warm")
+    runner.add_argument("--seconds", type=float, default=3.0, help="how long each measurement lasts once warm")
     options = parser.parse_args(arguments)
     if options.command == "setup":
         failed = setup()

@@ -57,6 +57,8 @@ def run_rounds(kind: str, chosen: Sequence[Contestant], fleet: Fleet, *, rounds:
         by_time: dict[str, float] = {}
         first = number * 4 % len(chosen)
         for one in [*chosen[first:], *chosen[:first]]:
+            if one.once and number:
+                continue
             with broker(kind) as settings:
                 make_topics(settings, one)
                 outcome = work_off(settings, one, readings, seconds=seconds, follow=number == 0)
