@@ -56,7 +56,6 @@ lint: dev ## check style, types and the layout of imports
 
 .PHONY: bench
 bench: setup ## compare the worker with its peers: speed, latency, memory, stages (JSON=FILE, ARGS="--only ours")
-	@$(BIN)/python -m bench.peers setup
 	@$(BIN)/fleetwatch bench $(if $(JSON),--json $(JSON)) $(ARGS)
 
 .PHONY: bench-kafka

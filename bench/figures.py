@@ -43,7 +43,7 @@ def rate(samples: Sequence[Sample], first: int) -> Rate | None:
     if not counted:
         return None
     begin, end = counted[0], next(sample for sample in counted if sample.records == counted[-1].records)
-    pauses = _ends_of_pauses(counted)
+    pauses = ends_of_pauses(samples, first)
     if len(pauses) > 1 and 2 * (pauses[-1].records - pauses[0].records) >= end.records - begin.records:
         begin, end = pauses[0], pauses[-1]
     if end.cpu <= begin.cpu or end.records <= begin.records:
@@ -52,11 +52,14 @@ def rate(samples: Sequence[Sample], first: int) -> Rate | None:
     return Rate(records / (end.cpu - begin.cpu), records / (end.at - begin.at))
 
 
-def _ends_of_pauses(samples: Sequence[Sample]) -> list[Sample]:
-    """Return the last sample of each time in which nothing was delivered for long, and after which something was."""
+def ends_of_pauses(samples: Sequence[Sample], first: int) -> list[Sample]:
+    """Return, from ``first`` records on, the last sample of each long time in which nothing was delivered."""
     found: list[Sample] = []
-    since = samples[0]
-    for sample, following in itertools.pairwise(samples):
+    counted = [sample for sample in samples if sample.records >= first]
+    if not counted:
+        return found
+    since = counted[0]
+    for sample, following in itertools.pairwise(counted):
         if sample.records > since.records:
             since = sample
         if following.records > sample.records and sample.at - since.at >= PAUSE_SECONDS:

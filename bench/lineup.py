@@ -31,7 +31,9 @@ def contestants(models: Path) -> dict[str, Contestant]:
         Contestant("faust", faust, 5_000, 2_500),
         Contestant("bytewax", bytewax, 60_000, 30_000),
         Contestant("quix", (env_bin("quix"), "quix_job.py"), 80_000, 30_000),
-        Contestant("pathway", (env_bin("pathway"), "pathway_job.py"), 120_000, 40_000, counts_apart=True, stretch=2.5),
+        Contestant(
+            "pathway", (env_bin("pathway"), "pathway_job.py"), 120_000, 40_000, counts_apart=True, in_bursts=True
+        ),
         Contestant("hand_river", (env_bin("hand_river"), "hand_river.py"), 80_000, 40_000, once=True),
         Contestant(figures.FLOOR, (env_bin(figures.FLOOR, "c_floor"),), 500_000, 200_000),
     )

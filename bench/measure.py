@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 ROOT = HERE.parent
 START_SECONDS, DRAIN_SECONDS = 60.0, 60.0
+BURST_SECONDS = 30.0
 SETTLE_SECONDS = 1.5
 """After the last scored record its counts and dead letters come too: a checkpoint of ours is every second."""
 
@@ -58,8 +59,8 @@ class Contestant:
     environment: dict[str, str] = field(default_factory=dict)
     is_ours: bool = False
     counts_apart: bool = False
-    stretch: float = 1.0
-    """Who delivers in large bursts is measured for so many times longer."""
+    in_bursts: bool = False
+    """It delivers in large bursts: it is measured for at least two whole ones, however long that takes."""
     once: bool = False
     """It takes part in the first round only: no ratio is made to it."""
 
@@ -250,7 +251,12 @@ def work_off(
                     )
                 if warm_at is not None:
                     least = min(least, feeder.fed - records)
-                    if now - warm_at > seconds * contestant.stretch or records >= len(readings) - contestant.ahead // 2:
+                    is_over = now - warm_at > seconds and (
+                        not contestant.in_bursts
+                        or len(figures.ends_of_pauses(samples, contestant.warm)) > 2
+                        or now - warm_at > BURST_SECONDS
+                    )
+                    if is_over or records >= len(readings) - contestant.ahead // 2:
                         break
                 feeder.top_up(records)
                 time.sleep(0.02)
