@@ -14,14 +14,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench import figures
 from bench.feed import KEPT_READINGS, Feeder, Fleet
 from bench.measure import ROOT, BenchError, broker
-from fleetwatch import kafka, topics
+from fleetwatch import kafka
 from fleetwatch.logs import configure_logs
 from fleetwatch.settings import Settings
+
+if TYPE_CHECKING:
+    from streams.batch import Block
 
 CONSUMED, WARM = KEPT_READINGS, 100_000
 PRODUCED, CHUNK = 400_000, 2_500
@@ -38,11 +41,15 @@ class _CountingWorker:
     def assign(self, lanes: Any) -> None:
         """Nothing is to be loaded."""
 
-    def revoke(self, lanes: Any) -> None:
+    async def revoke(self, lanes: Any) -> None:
         """Nothing is held."""
 
-    async def take(self, _topic: str, _partition: int, records: Any, event: Any) -> None:
-        self.records += len(records)
+    async def offsets(self, lanes: Any) -> dict[Any, int]:  # noqa: ARG002  # the worker's signature
+        """Nothing was stored: the group's offsets hold."""
+        return {}
+
+    async def take(self, raw: Any, event: Any) -> None:
+        self.records += len(raw)
         event.ack()
         self.samples.append(figures.Sample(self.records, time.process_time(), time.monotonic()))
         if self.records >= CONSUMED:
@@ -69,18 +76,21 @@ async def consume(settings: Settings) -> figures.Rate:
     return rate
 
 
-async def produce(settings: Settings, record: bytes) -> figures.Rate:
+async def produce(settings: Settings, block: Block) -> figures.Rate:
     from streams.outbox import Outbox  # noqa: PLC0415
 
-    outbox = Outbox(settings)
-    messages = [(topics.SCORED, f"device-{number % 1000:06}".encode(), bytes(record)) for number in range(CHUNK)]
-    outbox.send(messages)
-    await outbox.flush()
-    began = figures.Sample(0, time.process_time(), time.monotonic())
-    for _ in range(PRODUCED // CHUNK):
-        outbox.send(messages)
-    await outbox.flush()
-    rate = figures.rate([began, figures.Sample(PRODUCED, time.process_time(), time.monotonic())], 0)
+    samples = []
+    async with Outbox(settings) as outbox:
+        outbox.send([block], 0)
+        await outbox.flush()
+        samples.append(figures.Sample(0, time.process_time(), time.monotonic()))
+        for number in range(PRODUCED // CHUNK):
+            outbox.send([block], number)
+            await outbox.room()
+            await asyncio.sleep(0)  # as between two batches of the worker: what is queued goes on its way
+        await outbox.flush()
+        samples.append(figures.Sample(PRODUCED, time.process_time(), time.monotonic()))
+    rate = figures.rate(samples, 0)
     if rate is None:
         raise BenchError("nothing was produced")
     return rate
@@ -120,9 +130,9 @@ def main() -> None:
     if options.stage == "consume":
         print(json.dumps(asyncio.run(consume(settings))))
     else:
-        from bench.lane import scored_record  # noqa: PLC0415
+        from bench.lane import scored_block  # noqa: PLC0415
 
-        print(json.dumps(asyncio.run(produce(settings, scored_record()))))
+        print(json.dumps(asyncio.run(produce(settings, scored_block(1000, CHUNK)))))
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ class Fleet:
         batch.floats[slots["value"]] = np.random.default_rng([1, first]).normal(20, 2, count)
         names = [text.encode() for text in texts[: self.devices]]
         keys = [names[number] for number in index.tolist()]
-        return list(zip(keys, columns.encode_batch(batch, SensorReading), strict=True))
+        return list(zip(keys, columns.encode_batch(batch, SensorReading).to_list(), strict=True))
 
     def truth(self, count: int) -> Counter[tuple[str, int]]:
         """How many of the first ``count`` readings each (device, window start) has."""

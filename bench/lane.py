@@ -21,14 +21,16 @@ import numpy as np
 from bench.feed import Fleet
 from bench.figures import Rate
 from fleetwatch import columns, topics
+from fleetwatch.record_batch import Records
 from streams import devices, features, lane, policy, windows
-from streams.batch import ActiveModel, RawBatch
+from streams.batch import ActiveModel, Block, RawBatch
 from streams.detectors import half_space_trees, isolation_forest
 from streams.lane import Lane, LaneSettings
 from streams.rules import load_rules
 from streams.windows import WindowRules
 
 START_MS = 1_750_000_000_000
+WARM_READINGS = 40
 KINDS = ("temperature", "humidity", "pressure", "vibration")
 STAGES: dict[str, tuple[Any, str]] = {
     "decode": (columns, "decode_batch"),
@@ -53,26 +55,28 @@ def make_batches(device_count: int, events: int, size: int) -> list[RawBatch]:
         RawBatch(
             topics.READINGS,
             0,
-            np.arange(first, min(first + size, events)),
-            times[first : first + size],
-            [key for key, _ in pairs[first : first + size]],
-            [value for _, value in pairs[first : first + size]],
+            Records.of(
+                np.arange(first, min(first + size, events)),
+                times[first : first + size],
+                [key for key, _ in pairs[first : first + size]],
+                [value for _, value in pairs[first : first + size]],
+            ),
         )
         for first in range(0, events, size)
     ]
 
 
 def new_lane() -> Lane:
-    settings = LaneSettings(WindowRules(10_000, 5_000, 2_000), load_rules(), max_skew_ms=10**12, warm_up=40)
+    settings = LaneSettings(WindowRules(10_000, 5_000, 2_000), load_rules(), max_skew_ms=10**12, warm_up=WARM_READINGS)
     return Lane(topics.READINGS, 0, settings)
 
 
-def scored_record() -> bytes:
-    """One scored record as a warm lane writes it."""
+def scored_block(device_count: int, size: int) -> Block:
+    """Scored records as a warm lane writes them for one batch: they must compress as real ones do."""
     subject = new_lane()
-    for batch in make_batches(4, 2_000, 500):
+    for batch in make_batches(device_count, WARM_READINGS * device_count + size, size):
         out = subject.process(batch, {})
-    return next(value for topic, _, value in reversed(list(out.messages)) if topic == topics.SCORED)
+    return next(block for block in out.blocks if block.topic == topics.SCORED)
 
 
 def timed(stack: ExitStack, spent: dict[str, Spent]) -> None:

@@ -285,7 +285,7 @@ def test_counts_that_differ_or_lack_are_found() -> None:
 
 def test_our_records_and_the_peers_are_read_alike() -> None:
     """The lane's own output, and the peers' schema, give the same columns."""
-    record = lane.scored_record()
+    record = lane.scored_block(2, 10).values[0]
     row = Reader()(record)
     ours = check.scored_by_us([record])
     assert (ours.devices[0], ours.seqs[0], ours.times[0]) == (int(row["device_id"][-6:]), row["seq"], row["event_time"])
