@@ -15,7 +15,7 @@ from fleetwatch.recording.manifest import Manifest, Part, Tally, Topic
 from fleetwatch.recording.writer import SUFFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from fleetwatch.recording.rows import Rows
@@ -78,6 +78,11 @@ class Recording:
                 if part is not None:
                     raise
                 return  # the end of an interrupted recording
+
+    def events(self, topics: Sequence[str] | None = None) -> int:
+        """Return how many events closed files have, of all topics or of some."""
+        facts = self.manifest.topics
+        return sum(facts[topic].total.events for topic in (facts if topics is None else topics) if topic in facts)
 
     def clock_end_ms(self) -> int | None:
         """Return until when nothing else had come; of an interrupted recording, the newest broker time."""
