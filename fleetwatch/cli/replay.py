@@ -10,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from fleetwatch.recording.reader import Recording
+    from producers.replay_recording import Options
     from streams.replay.compare import Comparison
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -38,11 +39,25 @@ def replay(
         int, typer.Option(min=1, help="With --in-process: events folded in at once. Changes no result.")
     ] = 20_000,
     scores: Annotated[bool, typer.Option("--scores", help="With --in-process: keep every score.")] = False,
+    to: Annotated[
+        str | None, typer.Option(help="Prefix of the topics to write to, such as 'what-if.'; '' for the same topics.")
+    ] = None,
+    topics: Annotated[
+        str, typer.Option(help="With --to: recorded topics, comma separated; all that are not derived if unset.")
+    ] = "",
+    speed: Annotated[str, typer.Option(help="With --to: a factor, or max.")] = "1",
+    shift_time: Annotated[
+        str | None, typer.Option(help="With --to: 'now' moves all times so that the first event happens now.")
+    ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="With --to: from the start, even if some of it is there already.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Replay a recording: into topics of a broker, or straight through the engine (--in-process).
+    """Replay a recording: into topics of a broker (--to), or straight through the engine (--in-process).
 
     In-process only event time and the recording's own clock count: the same recording gives the same bytes.
+    Into topics, keys, partitions and order are as recorded; a replay that was interrupted goes on where it was.
     """
     from fleetwatch.errors import EnvironmentProblemError
     from fleetwatch.recording.reader import Recording
@@ -53,7 +68,57 @@ def replay(
             raise EnvironmentProblemError("replay --in-process: give a folder for the results: --out DIR")
         _in_process(recording, out, rules, models or [], batch_size, with_scores=scores, as_json=as_json)
         return
-    raise EnvironmentProblemError("replay: give --in-process")
+    if to is None:
+        raise EnvironmentProblemError("replay: say where to: --in-process --out DIR, or --to PREFIX")
+    from producers.replay_recording import Options
+
+    names = tuple(dict.fromkeys(name.strip() for name in topics.split(",") if name.strip()))
+    if shift_time not in (None, "now"):
+        raise EnvironmentProblemError(f"--shift-time {shift_time}: only 'now' is known")
+    options = Options(to, names, _speed(speed), shift_to_now=shift_time == "now", again=again)
+    _to_topics(recording, options, as_json=as_json)
+
+
+def _speed(text: str) -> float | None:
+    from fleetwatch.errors import EnvironmentProblemError
+
+    if text == "max":
+        return None
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = 0.0
+    if not 0.001 <= speed <= 1_000_000:
+        raise EnvironmentProblemError(f"--speed {text}: give a factor such as 1 or 60, or max")
+    return speed
+
+
+def _to_topics(recording: Recording, options: Options, *, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from fleetwatch.cli.progress import progress
+    from fleetwatch.logs import configure_logs
+    from fleetwatch.service import Service
+    from fleetwatch.settings import load_settings
+    from producers.replay_recording import chosen_topics
+    from producers.replay_recording import replay as run
+
+    settings = load_settings()
+    configure_logs(level=settings.log_level, json=settings.log_format == "json", service="replay")
+    total = recording.events(chosen_topics(recording, options.topics))
+    with (
+        Service("replay", host=settings.http_host, port=settings.http_port) as service,
+        progress("replaying", total, shown=not as_json) as advance,
+    ):
+        totals = run(settings, service, recording, options, advance)
+    if as_json:
+        typer.echo(json.dumps({"command": "replay"} | asdict(totals)))
+    else:
+        before = f", {totals.before} were there before" if totals.before else ""
+        left = f", {totals.left} are left" if totals.left else ""
+        typer.echo(f"{totals.replayed} events in {totals.seconds:.1f} s{before}{left}")
+    if totals.failed:
+        raise typer.Exit(1)
 
 
 def compare(

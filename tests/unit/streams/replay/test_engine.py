@@ -28,7 +28,9 @@ SILENCE = {"name": "silent", "kind": "silence", "after_seconds": 20}
 HOT = {"name": "hot", "kind": "level", "above": 90, "clear": 80}
 
 
-def write(folder: Path, lanes: dict[tuple[str, int], list[Event]], *, block: int = 100, ends: int | None = None) -> Path:
+def write(
+    folder: Path, lanes: dict[tuple[str, int], list[Event]], *, block: int = 100, ends: int | None = None
+) -> Path:
     """A recording of events by topic and partition."""
     with RecordingWriter(folder, dict.fromkeys({topic for topic, _ in lanes}, 4)) as writer:
         for (topic, partition), events in lanes.items():
@@ -49,7 +51,7 @@ def write(folder: Path, lanes: dict[tuple[str, int], list[Event]], *, block: int
 
 
 def messy(seed: int, count: int = 1500) -> dict[tuple[str, int], list[Event]]:
-    """Two partitions of readings and one of detections: late, repeated and poisoned events, pauses, clock steps back."""
+    """Two partitions of readings and one of detections: late, repeated and poisoned events, pauses."""
     chance = np.random.default_rng(seed)
     bad = [made for made, _ in poison().values() if len(made[1] or b"") < 10_000]
     lanes: dict[tuple[str, int], list[Event]] = {}
