@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 
 from fleetwatch import kafka, topics
 from fleetwatch.errors import EnvironmentProblemError
@@ -317,20 +317,11 @@ def _marks(settings: Settings, recording: Recording, names: list[str], prefix: s
     try:
         for name in names:
             for number in range(recording.manifest.topics[name].partitions):
-                low, high = kafka.watermarks(consumer, prefix + name, number)
-                mark = Mark.of(_last_headers(consumer, prefix + name, number, high)) if high > low else None
+                _, high = kafka.watermarks(consumer, prefix + name, number)
+                last = kafka.message_at(consumer, prefix + name, number, high - 1)
+                mark = None if last is None else Mark.of(last.headers())
                 if mark is not None and mark.recording == mine:
                     found[name, number] = mark
     finally:
         consumer.close()
     return found
-
-
-def _last_headers(consumer: Consumer, topic: str, partition: int, high: int, patience: float = 15.0) -> Any:
-    consumer.assign([TopicPartition(topic, partition, high - 1)])
-    deadline = time.monotonic() + patience
-    while time.monotonic() < deadline:
-        message = consumer.poll(0.2)
-        if message is not None and message.error() is None:
-            return message.headers()
-    raise EnvironmentProblemError(f"the last message of {topic}, partition {partition}, cannot be read")
