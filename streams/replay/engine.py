@@ -1,7 +1,7 @@
 """Recordings through the lanes of the worker, without broker or clock: the same recording gives the same outputs.
 
 Time is what the broker's timestamps say. A lane that has nothing for the idle time has its watermark moved as the
-worker does it, at every full second of that time; so it does not matter how fast, or in what batches, one replays.
+worker does it, every five seconds of that time; so it does not matter how fast, or in what batches, one replays.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from streams.batch import ActiveModel, Outputs
     from streams.lane import LaneSettings
 
-TICK_MS: Final = 1000
-"""How often the clock looks at a lane that is idle."""
+TICK_MS: Final = 5000
+"""How often the clock looks at a lane that is idle (the worker does it with every checkpoint)."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class LaneReplay:
         self._clock_ms, self._has_begun = int(clock[-1]), True
 
     def _idle(self, from_ms: int, to_ms: int) -> None:
-        """Look at the lane at every full second of an idle time, as long as something can happen, and at the last."""
+        """Look at the lane at every tick of an idle time, as long as something can happen, and at the last."""
         idle = self._settings.idle_ms
         first = -(-(from_ms + idle) // TICK_MS) * TICK_MS
         last = to_ms // TICK_MS * TICK_MS

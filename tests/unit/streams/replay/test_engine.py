@@ -154,8 +154,8 @@ def test_a_pause_is_noticed_when_it_happened(tmp_path: Path):
     run(recording, settings(tmp_path, SILENCE), tmp_path / "out")
     fired, resolved = alerts_of(tmp_path / "out")
     assert (fired["state"], fired["started_at"]) == ("FIRING", "2023-11-14T22:13:45.000Z")
-    # noticed when the idle time (3 s) had passed since: its watermark is the clock minus that
-    assert fired["ingest_time"] == "2023-11-14T22:13:48.000Z"
+    # noticed at the next tick after the idle time (3 s) had passed since: the watermark is the clock minus that
+    assert fired["ingest_time"] == "2023-11-14T22:13:50.000Z"
     assert (resolved["state"], resolved["ended_at"]) == ("RESOLVED", "2023-11-14T22:23:25.000Z")
 
 
