@@ -88,11 +88,11 @@ def fault(device: str, kind: FaultKind, start_ms: int, end_ms: int) -> Event:
 
 
 def quiet_day() -> Iterator[Event]:
-    """Sixteen devices, two readings a minute, six hours: nothing happens."""
+    """Sixteen devices, three readings a minute, four hours: nothing happens."""
     fleet = Fleet(1, 16)
     for step in range(720):
         for number in range(fleet.count):
-            at = START_MS + step * 30_000 + number * 5 % 16 * 1_800
+            at = START_MS + step * 20_000 + number * 1_200
             yield sent(fleet.reading(number, at), at)
 
 
