@@ -159,7 +159,7 @@ class Sender:
 
         """
         if self._cached is None or self._cached[0] is not rows:
-            self._cached = (rows, rows.keys(), rows.values(), rows.headers())
+            self._cached = (rows, rows.keys().to_list(), rows.values().to_list(), rows.headers())
         _, keys, values, headers = self._cached
         target, produce = self._prefix + topic, self._producer.produce
         mark, delta = self._mark.recording, self._mark.delta_ms

@@ -90,7 +90,8 @@ class Lane:
         if len(raw) == 0:
             return out
         self.next_offset = int(raw.offsets[-1]) + 1
-        raw = replace(raw, times=np.clip(raw.times, 0, LAST_MS))  # a producer may have set the broker's time
+        times = np.clip(raw.times, 0, LAST_MS)  # a producer may have set the broker's time
+        raw = replace(raw, records=replace(raw.records, times=times))
         batch = columns.decode_batch(raw.values, raw.keys, self.source.record_type, key_field=self.source.device)
         self._validate(batch, raw)
         self._refuse(batch, raw, out)
@@ -132,6 +133,13 @@ class Lane:
         self.rules.fold(self.names, accepted, out)
         return out
 
+    def refuse(self, raw: RawBatch, reason: Reason, detail: str) -> Outputs:
+        """Pass over records: dead letters are all that comes of them."""
+        out = Outputs()
+        self.next_offset = int(raw.offsets[-1]) + 1
+        self._send_letters(raw, [(row, reason, detail) for row in range(len(raw))], out)
+        return out
+
     def advance(self, watermark_ms: int, now_ms: int) -> Outputs:
         """Move the watermark of an idle partition: windows close, silent devices are noticed."""
         out = Outputs()
@@ -159,8 +167,15 @@ class Lane:
         batch.refuse(batch.numbers("event_time") > raw.times + self.settings.max_skew_ms, Reason.TOO_FAR_AHEAD)
 
     def _refuse(self, batch: columns.Batch, raw: RawBatch, out: Outputs) -> None:
-        for row in np.flatnonzero(batch.status != row_status.OK).tolist():
-            reason = row_status.reason_of(int(batch.status[row]))
+        rows = np.flatnonzero(batch.status != row_status.OK).tolist()
+        reasons = [row_status.reason_of(int(batch.status[row])) for row in rows]
+        self._send_letters(
+            raw, [(row, reason, _DETAILS[reason]) for row, reason in zip(rows, reasons, strict=True)], out
+        )
+
+    def _send_letters(self, raw: RawBatch, refused: list[tuple[int, Reason, str]], out: Outputs) -> None:
+        letters: list[tuple[bytes | None, bytes]] = []
+        for row, reason, detail in refused:
             letter = DeadLetter.of(
                 topic=raw.topic,
                 partition=raw.partition,
@@ -170,10 +185,11 @@ class Lane:
                 value=raw.values[row],
                 stage=stage_of(reason),
                 reason=reason,
-                detail=_DETAILS[reason],
+                detail=detail,
             )
-            out.messages.append((topics.DEAD_LETTERS, letter.raw_key, avro.encode(letter)))
-            out.count("dead_lettered", 1)
+            letters.append((letter.raw_key, avro.encode(letter)))
+        out.add(topics.DEAD_LETTERS, [key for key, _ in letters], [letter for _, letter in letters])
+        out.count("dead_lettered", len(letters))
 
     def _reserve(self) -> None:
         count = self.names.devices.count
@@ -215,8 +231,7 @@ class Lane:
         scored.ints[slots["ingest_time"]] = raw.times[chosen]
         scored.ints[slots["source_partition"]] = self.partition
         scored.ints[slots["source_offset"]] = raw.offsets[chosen]
-        keys = [raw.keys[row] for row in chosen.tolist()]
-        out.add(topics.SCORED, keys, columns.encode_batch(scored, ScoredReading))
+        out.add(topics.SCORED, raw.keys.take(chosen), columns.encode_batch(scored, ScoredReading))
         out.count("scored", len(chosen))
         out.count("anomalies", int(scores.is_anomaly.sum()))
 
@@ -229,17 +244,13 @@ class Lane:
         if len(entries) == 0:
             return
         scopes = self.source.scopes
-        keys = [
-            self.names.key_name(scopes[scope], key)
-            for scope, key in zip(entries.scope.tolist(), entries.key.tolist(), strict=True)
-        ]
-        topic = self.source.topic.encode()
-        buffer, starts, stops = columns.join_bytes([*keys, topic])
-        counts = columns.new_batch(WindowCount, len(entries), buffer)
+        keys = self.names.key_column(scopes, entries.scope, entries.key)
+        topic = np.frombuffer(self.source.topic.encode(), np.uint8)
+        counts = columns.new_batch(WindowCount, len(entries), np.concatenate([keys.buffer, topic]))
         slots, size = counts.layout.slots, self.settings.windows.size_ms
         counts.ints[slots["scope"]] = np.array([_SCOPE[scope] for scope in scopes])[entries.scope]
-        counts.ints[slots["key"]], counts.ints[slots["key"] + 1] = starts[:-1], (stops - starts)[:-1]
-        counts.ints[slots["source_topic"]], counts.ints[slots["source_topic"] + 1] = starts[-1], len(topic)
+        counts.ints[slots["key"]], counts.ints[slots["key"] + 1] = keys.starts, keys.lengths
+        counts.ints[slots["source_topic"]], counts.ints[slots["source_topic"] + 1] = len(keys.buffer), len(topic)
         counts.ints[slots["window_start"]] = entries.window * size
         counts.ints[slots["window_end"]] = (entries.window + 1) * size
         counts.ints[slots["source_partition"]] = self.partition
@@ -253,6 +264,10 @@ class Lane:
         out.count("windows_final" if is_final else "windows_early", len(entries))
 
     # --- state ---
+
+    def copy(self) -> Lane:
+        """Return a lane of the same state that shares nothing with this one."""
+        return Lane.restore(self.source.topic, self.partition, self.settings, self.snapshot())
 
     def snapshot(self) -> dict[str, Any]:
         """Return all that outputs depend on, as nested dicts of arrays."""

@@ -184,7 +184,7 @@ class LaneRules:
             partition=self.partition,
             offset=cause.offset,
         )
-        out.messages.append((topics.ALERTS, key, avro.encode(to_alert(transition, self.windows))))
+        out.add(topics.ALERTS, [key], [avro.encode(to_alert(transition, self.windows))])
         out.count("alerts_fired" if change.fires else "alerts_resolved", 1)
 
     def _reserve(self, names: Names) -> None:

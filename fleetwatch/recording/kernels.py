@@ -199,6 +199,16 @@ def frame_rows(buffer, columns, frames, out, ends):
 
 
 @njit(cache=True, nogil=True)
+def gather_rows(buffer, starts, lengths, out, out_starts):
+    """Copy entries end to end; set where they begin."""
+    pos = 0
+    for row in range(starts.shape[0]):
+        out_starts[row] = pos
+        pos = _copy(buffer, starts[row], max(lengths[row], 0), out, pos)
+    return pos
+
+
+@njit(cache=True, nogil=True)
 def shift_bodies(buffer, starts, stops, program, delta_ms, out, ends):
     """Copy Avro bodies with all their times moved; set their ``ends``. They must have been checked before."""
     pos = 0

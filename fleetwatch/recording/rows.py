@@ -10,6 +10,7 @@ import fastavro
 import numpy as np
 
 from fleetwatch import avro, avro_check, avro_layout, columns, row_status
+from fleetwatch.byte_column import NONE_LENGTH, ByteColumn
 from fleetwatch.errors import RefusedError
 from fleetwatch.recording import form as forms
 from fleetwatch.recording import kernels
@@ -83,33 +84,18 @@ class Rows:
         """Return some of the rows (a mask, numbers, or a slice), in that order."""
         return Rows(self.form, self.payload, np.ascontiguousarray(self.columns[:, rows]))
 
-    def keys(self) -> list[bytes | None]:
+    def keys(self) -> ByteColumn:
         """Return the keys."""
-        starts = self.columns[kernels.KEY_START]
-        lengths = self.columns[kernels.KEY_LENGTH]
-        whole = self.payload
-        found: list[bytes | None] = [
-            whole[start:stop] for start, stop in zip(starts.tolist(), (starts + lengths).tolist(), strict=True)
-        ]
-        for row in np.flatnonzero(lengths < 0).tolist():
-            found[row] = None
-        return found
+        return gathered(ByteColumn(self._buffer, self.columns[kernels.KEY_START], self.columns[kernels.KEY_LENGTH]))
 
-    def values(self) -> list[bytes | None]:
-        """Return the values as they were in the topic."""
-        whole, ends = self.framed()
-        stops = ends.tolist()
-        found: list[bytes | None] = [whole[start:stop] for start, stop in zip([0, *stops], stops, strict=False)]
-        for row in np.flatnonzero(self.columns[kernels.BRANCH] == NULL).tolist():
-            found[row] = None
-        return found
-
-    def framed(self) -> tuple[bytes, IntArray]:
-        """Return the values as they were in the topic, end to end, with their ends."""
-        room = int(self.columns[kernels.VALUE_LENGTH].sum()) + 5 * len(self)
+    def values(self) -> ByteColumn:
+        """Return the values as they were in the topic, with their frames."""
+        room = int(self.columns[kernels.VALUE_LENGTH].sum()) + avro.FRAME_BYTES * len(self)
         out, ends = np.empty(room, np.uint8), np.empty(len(self), np.int64)
         used = kernels.frame_rows(self._buffer, self.columns, self.form.frames, out, ends)
-        return out[:used].tobytes(), ends
+        starts = np.concatenate([np.zeros(1, np.int64), ends])[:-1]
+        is_null = self.columns[kernels.BRANCH] == NULL
+        return ByteColumn(out[:used], starts, np.where(is_null, NONE_LENGTH, ends - starts))
 
     def headers(self) -> list[list[Header] | None] | None:
         """Return the headers of each row, or None when no row has any."""
@@ -147,7 +133,15 @@ class Rows:
 
     @property
     def _buffer(self) -> NDArray[np.uint8]:
-        return np.frombuffer(self.payload, np.uint8)
+        return np.frombuffer(self.payload, np.uint8)  # of bytes: it cannot be written
+
+
+def gathered(column: ByteColumn) -> ByteColumn:
+    """Return the same entries end to end: the buffer holds nothing else."""
+    out = np.empty(int(np.maximum(column.lengths, 0).sum()), np.uint8)
+    starts = np.empty(len(column), np.int64)
+    kernels.gather_rows(column.buffer, column.starts, column.lengths, out, starts)
+    return ByteColumn(out, starts, column.lengths)
 
 
 def read_payload(form: Form, payload: bytes, events: int) -> tuple[Rows, int | None]:
@@ -165,32 +159,35 @@ def encode_rows(form: Form, messages: Messages) -> tuple[bytes, IntArray]:
     found = np.zeros((kernels.WIDTH, count), np.int64)
     found[kernels.PARTITION], found[kernels.OFFSET] = messages.partitions, messages.offsets
     found[kernels.BROKER_MS], found[kernels.EVENT_MS] = messages.broker_ms, ABSENT
-    keys, starts, stops = columns.join_bytes(messages.keys)
-    found[kernels.KEY_START], found[kernels.KEY_LENGTH] = starts, stops - starts
-    found[kernels.KEY_LENGTH, [row for row, key in enumerate(messages.keys) if key is None]] = -1
-    values, starts, stops = columns.join_bytes(messages.values)
-    found[kernels.VALUE_START], found[kernels.VALUE_LENGTH], found[kernels.BRANCH] = starts, stops - starts, RAW
-    found[kernels.BRANCH, [row for row, value in enumerate(messages.values) if value is None]] = NULL
-    _find_records(form, messages, values, found)
-    headers = np.zeros(0, np.uint8)
+    keys, values, headers = as_column(messages.keys), as_column(messages.values), ByteColumn.repeat(b"", count)
+    found[kernels.KEY_START], found[kernels.KEY_LENGTH] = keys.starts, keys.lengths
+    found[kernels.VALUE_START], found[kernels.VALUE_LENGTH] = values.starts, np.maximum(values.lengths, 0)
+    found[kernels.BRANCH] = np.where(values.lengths == NONE_LENGTH, NULL, RAW)
+    _find_records(form, values, found)
     if messages.headers is not None:
-        texts = [_write_headers(some) if some else b"" for some in messages.headers]
-        headers, starts, stops = columns.join_bytes(texts)
-        found[kernels.HEADERS_START], found[kernels.HEADERS_LENGTH] = starts, stops - starts
-    out = np.empty(len(keys) + len(values) + len(headers) + kernels.ROW_BYTES * count, np.uint8)
-    used = kernels.encode_rows(found, keys, headers, values, out)
+        headers = ByteColumn.of([_write_headers(some) if some else b"" for some in messages.headers])
+        found[kernels.HEADERS_START], found[kernels.HEADERS_LENGTH] = headers.starts, headers.lengths
+    sizes = (kernels.KEY_LENGTH, kernels.HEADERS_LENGTH, kernels.VALUE_LENGTH)
+    room = sum(int(np.maximum(found[size], 0).sum()) for size in sizes) + kernels.ROW_BYTES * count
+    out = np.empty(room, np.uint8)
+    used = kernels.encode_rows(found, keys.buffer, headers.buffer, values.buffer, out)
     return out[:used].tobytes(), found
 
 
-def _find_records(form: Form, messages: Messages, values: NDArray[np.uint8], found: IntArray) -> None:
+def as_column(values: Sequence[bytes | None]) -> ByteColumn:
+    """Return byte strings as a column, as they are if they are one."""
+    return values if isinstance(values, ByteColumn) else ByteColumn.of(values)
+
+
+def _find_records(form: Form, values: ByteColumn, found: IntArray) -> None:
     """Set branch and event time of the values that are Avro of the topic's record, to the byte."""
     record_type = forms.record_of(form.topic)
     if record_type is None or not form.schemas:
         return
     try:
-        batch = columns.decode_batch(messages.values, [b"x"] * len(messages), record_type, max_bytes=NO_LIMIT)
+        batch = columns.decode_batch(values, ByteColumn.repeat(b"x", len(values)), record_type, max_bytes=NO_LIMIT)
     except TypeError:  # a record with an array has no columns
-        fits = np.array([_fits(value) for value in messages.values], np.bool_)
+        fits = np.array([_fits(value) for value in values.to_list()], np.bool_)
     else:
         fits = batch.status == row_status.OK
         time = _time_field(avro.schema_name(record_type))
@@ -200,7 +197,7 @@ def _find_records(form: Form, messages: Messages, values: NDArray[np.uint8], fou
     starts = found[kernels.VALUE_START, rows]
     ids = np.zeros(len(rows), np.int64)
     for byte in range(1, 5):
-        ids = (ids << 8) | values[starts + byte]
+        ids = (ids << 8) | values.buffer[starts + byte]
     for schema_id in np.unique(ids).tolist():
         branch = form.branch_of(schema_id)
         mine = rows[ids == schema_id]

@@ -11,8 +11,6 @@ import hashlib
 import os
 from typing import TYPE_CHECKING, Any, Final, Self
 
-import numpy as np
-
 from fleetwatch.errors import EnvironmentProblemError
 from fleetwatch.recording import container, manifest, rows
 from fleetwatch.recording.container import ContainerReader, DamagedError
@@ -232,17 +230,3 @@ def _locked(folder: Path) -> Any:
         lock.close()
         raise EnvironmentProblemError(f"{folder} is being recorded into by another process") from None
     return lock
-
-
-def concatenated(pieces: list[Messages]) -> Messages:
-    """Return messages one after another."""
-    return rows.Messages(
-        np.concatenate([piece.partitions for piece in pieces]),
-        np.concatenate([piece.offsets for piece in pieces]),
-        np.concatenate([piece.broker_ms for piece in pieces]),
-        [key for piece in pieces for key in piece.keys],
-        [value for piece in pieces for value in piece.values],
-        None
-        if all(piece.headers is None for piece in pieces)
-        else [some for piece in pieces for some in (piece.headers or [None] * len(piece))],
-    )

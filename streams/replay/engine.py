@@ -14,6 +14,7 @@ import numpy as np
 from fleetwatch import topics
 from fleetwatch.avro_check import LAST_MS
 from fleetwatch.errors import EnvironmentProblemError
+from fleetwatch.record_batch import Records, join
 from streams.batch import RawBatch
 from streams.lane import Lane
 from streams.rules import SilenceRule
@@ -60,48 +61,49 @@ class LaneReplay:
         self._lane, self._settings, self._models, self._take = lane, settings, models, take
         self._clock_ms = 0
         self._has_begun = False
-        self._parts: list[RawBatch] = []
+        self._parts: list[Records] = []
         self._waiting = 0
 
     def feed(self, rows: Rows) -> None:
         """Take the next records of the partition; they are folded in in batches of the chosen size."""
-        lane = self._lane
-        self._parts.append(
-            RawBatch(lane.source.topic, lane.partition, rows.offsets, rows.broker_ms, rows.keys(), rows.values())
-        )
+        self._parts.append(Records(rows.offsets, rows.broker_ms, rows.keys(), rows.values()))
         self._waiting += len(rows)
         size = self._settings.batch_size
         if self._waiting < size:
             return
-        whole = _joined(self._parts)
+        whole = join(self._parts)
         full = len(whole) // size * size
         for start in range(0, full, size):
-            self._fold(_part(whole, start, start + size))
-        rest = _part(whole, full, len(whole))
+            self._fold(whole[start : start + size])
+        rest = whole[full:]
         self._parts, self._waiting = [rest] if len(rest) else [], len(rest)
 
     def finish(self, until_ms: int) -> None:
         """Fold in what waits, let the clock go on to the end of the recording, and count what is still open."""
         if self._parts:
-            self._fold(_joined(self._parts))
+            self._fold(join(self._parts))
             self._parts, self._waiting = [], 0
         if self._has_begun:
             self._idle(self._clock_ms, min(max(until_ms, self._clock_ms), LAST_MS))
             self._take(self._lane, self._lane.early())
 
-    def _fold(self, raw: RawBatch) -> None:
+    def _fold(self, records: Records) -> None:
         """Fold a batch in, cut where the partition had been idle before a record."""
-        first = np.clip(raw.times[:1], 0, LAST_MS)
-        before = [self._clock_ms if self._has_begun else int(first[0])]
-        clock = np.maximum.accumulate(np.concatenate([before, np.clip(raw.times, 0, LAST_MS)]))
+        times = np.clip(records.times, 0, LAST_MS)
+        before = times[:1] if not self._has_begun else np.array([self._clock_ms])
+        clock = np.maximum.accumulate(np.concatenate([before, times]))
         start = 0
         for at in np.flatnonzero(np.diff(clock) >= self._settings.idle_ms).tolist():
             if at > start:
-                self._take(self._lane, self._lane.process(_part(raw, start, at), self._models))
+                self._process(records[start:at])
             self._idle(int(clock[at]), int(clock[at + 1]))
             start = at
-        self._take(self._lane, self._lane.process(_part(raw, start, len(raw)), self._models))
+        self._process(records[start:])
         self._clock_ms, self._has_begun = int(clock[-1]), True
+
+    def _process(self, records: Records) -> None:
+        lane = self._lane
+        self._take(lane, lane.process(RawBatch(lane.source.topic, lane.partition, records), self._models))
 
     def _idle(self, from_ms: int, to_ms: int) -> None:
         """Look at the lane at every tick of an idle time, as long as something can happen, and at the last."""
@@ -113,26 +115,6 @@ class LaneReplay:
             self._take(self._lane, self._lane.advance(now - idle, now))
         if until < last:
             self._take(self._lane, self._lane.advance(last - idle, last))
-
-
-def _part(raw: RawBatch, start: int, stop: int) -> RawBatch:
-    if start == 0 and stop == len(raw):
-        return raw
-    cut = slice(start, stop)
-    return RawBatch(raw.topic, raw.partition, raw.offsets[cut], raw.times[cut], raw.keys[cut], raw.values[cut])
-
-
-def _joined(parts: list[RawBatch]) -> RawBatch:
-    if len(parts) == 1:
-        return parts[0]
-    return RawBatch(
-        parts[0].topic,
-        parts[0].partition,
-        np.concatenate([part.offsets for part in parts]),
-        np.concatenate([part.times for part in parts]),
-        [key for part in parts for key in part.keys],
-        [value for part in parts for value in part.values],
-    )
 
 
 def replay(

@@ -21,10 +21,11 @@ import numpy as np
 
 from fleetwatch import avro, topics
 from fleetwatch.errors import EnvironmentProblemError, RefusedError
+from fleetwatch.record_batch import Records, join
 from fleetwatch.recording import manifest
 from fleetwatch.recording.form import form_of
 from fleetwatch.recording.manifest import Manifest, Topic
-from fleetwatch.recording.rows import Messages
+from fleetwatch.recording.rows import Messages, gathered
 from fleetwatch.recording.writer import SUFFIX, PartWriter
 from fleetwatch.records import Action, Alert, AlertAction, GroundTruth, Record
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from fleetwatch.byte_column import ByteColumn
     from fleetwatch.recording.reader import Recording
     from streams.batch import Outputs
     from streams.lane import Lane
@@ -64,36 +66,33 @@ class _Output:
         if path is not None:
             path.parent.mkdir(exist_ok=True)
         self.part = None if path is None else PartWriter(path, form_of(topic))
-        self._keys: list[bytes | None] = []
-        self._values: list[bytes] = []
+        self._waiting: list[Records] = []
 
-    def add(self, keys: list[bytes | None], values: list[bytes]) -> None:
-        self.digest.update(b"".join(values))
-        self.messages += len(values)
+    def add(self, keys: ByteColumn, values: ByteColumn) -> None:
+        values = gathered(values)
+        self.digest.update(values.buffer.data)
+        first, count = self.messages, len(values)
+        self.messages += count
         if self.part is None:
             return
-        self._keys += keys
-        self._values += values
-        while len(self._values) >= BLOCK_EVENTS:
-            self._write(BLOCK_EVENTS)
+        numbers = np.arange(first, first + count, dtype=np.int64)
+        self._waiting.append(Records(numbers, np.zeros(count, np.int64), gathered(keys), values))  # no broker, no time
+        if first // BLOCK_EVENTS < self.messages // BLOCK_EVENTS:
+            whole = join(self._waiting)
+            full = len(whole) // BLOCK_EVENTS * BLOCK_EVENTS
+            for start in range(0, full, BLOCK_EVENTS):
+                self._write(whole[start : start + BLOCK_EVENTS])
+            rest = whole[full:]
+            self._waiting = [Records(rest.offsets, rest.times, gathered(rest.keys), gathered(rest.values))]
 
     def finish(self) -> None:
-        if self._values:
-            self._write(len(self._values))
+        if self._waiting and len(whole := join(self._waiting)):
+            self._write(whole)
 
-    def _write(self, count: int) -> None:
+    def _write(self, records: Records) -> None:
         assert self.part is not None
-        first = self.part.tally.events
-        self.part.append(
-            Messages(
-                np.full(count, self.number, np.int64),
-                np.arange(first, first + count, dtype=np.int64),
-                np.zeros(count, np.int64),  # no broker, no time of it
-                self._keys[:count],
-                self._values[:count],
-            )
-        )
-        del self._keys[:count], self._values[:count]
+        partitions = np.full(len(records), self.number, np.int64)
+        self.part.append(Messages(partitions, records.offsets, records.times, records.keys, records.values))
 
 
 @dataclass
@@ -132,7 +131,7 @@ class ResultsWriter:
             result = self._lanes[place] = _LaneResult(*place)
         for name, count in outputs.counters.items():
             result.counters[name] = result.counters.get(name, 0) + count
-        for topic, (keys, values) in by_topic(outputs).items():
+        for topic, keys, values in outputs.blocks:
             output = result.outputs.get(topic)
             if output is None:
                 number = _lane_number(*place)
@@ -140,7 +139,7 @@ class ResultsWriter:
                 output = result.outputs[topic] = _Output(path, topic, number)
             output.add(keys, values)
             if topic == topics.ALERTS:
-                result.alerts += [avro.decode(value, Alert) for value in values]
+                result.alerts += [avro.decode(value, Alert) for value in values.to_list()]
 
     def close(self, recording: Recording, settings: ReplaySettings, model_versions: dict[str, str]) -> dict[str, Any]:
         """Write everything down and return what is in ``results.json``."""
@@ -164,16 +163,6 @@ class ResultsWriter:
         return facts
 
 
-def by_topic(outputs: Outputs) -> dict[str, tuple[list[bytes | None], list[bytes]]]:
-    """Return keys and values of what goes to each topic, in order. The one place that knows how outputs are kept."""
-    found: dict[str, tuple[list[bytes | None], list[bytes]]] = {}
-    for topic, key, value in outputs.messages:
-        keys, values = found.get(topic) or found.setdefault(topic, ([], []))
-        keys.append(key)
-        values.append(value)
-    return found
-
-
 def _lane_number(topic: str, partition: int) -> int:
     """Return a number for each lane: those of readings are even, those of detections odd."""
     return partition * len(topics.INPUTS) + topics.INPUTS.index(topic)
@@ -182,7 +171,7 @@ def _lane_number(topic: str, partition: int) -> int:
 def _records(recording: Recording, topic: str, record_type: type[Record]) -> Iterable[Any]:
     """Yield the records of a recorded topic; what cannot be read is no record."""
     for rows in recording.rows(topic):
-        for value in rows.values():
+        for value in rows.values().to_list():
             try:
                 yield avro.decode(value, record_type)
             except RefusedError:

@@ -65,5 +65,5 @@ def load_models(settings: Settings, names: Sequence[str]) -> dict[str, ActiveMod
         return found
     registry = ModelRegistry(settings.models_dir)
     for name in names:
-        found |= registry.load_active() if name == ACTIVE else registry.load_version(name)
+        found |= registry.load_active() if name == ACTIVE else registry.find(name)
     return found

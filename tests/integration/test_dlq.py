@@ -6,18 +6,17 @@ import json
 import uuid
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
 from confluent_kafka import Producer
 from typer.testing import CliRunner
 
 from fleetwatch import avro, kafka, topics
 from fleetwatch.cli.main import build_app
+from fleetwatch.record_batch import Records
 from fleetwatch.records import DeadLetter, Reason, from_millis
 from producers.dead_letters import ATTEMPTS, ORIGIN, Filter, attempts_of, read_letters, redrive
 from streams.batch import RawBatch
 from streams.lane import Lane
-from streams.replay.results import by_topic
 from streams.worker import lane_settings
 from tests.unit.recording.recordings import START_MS, reading
 
@@ -39,9 +38,9 @@ def send(settings: Settings, key: bytes, value: bytes, headers: Any = None) -> A
 def refuse(settings: Settings, message: Any) -> DeadLetter:
     """Let a lane refuse an event, and send the letter that it writes."""
     lane = Lane(topics.READINGS, message.partition(), lane_settings(settings))
-    offsets, times = np.array([message.offset()]), np.array([START_MS])
-    raw = RawBatch(topics.READINGS, message.partition(), offsets, times, [message.key()], [message.value()])
-    (key,), (letter,) = by_topic(lane.process(raw, {}))[topics.DEAD_LETTERS]
+    records = Records.of([message.offset()], [START_MS], [message.key()], [message.value()])
+    raw = RawBatch(topics.READINGS, message.partition(), records)
+    ((_, key, letter),) = lane.process(raw, {}).messages
     producer = Producer(kafka.producer_config(settings))
     producer.produce(topics.DEAD_LETTERS, letter, key)
     assert producer.flush(30) == 0

@@ -64,7 +64,10 @@ def test_the_generator_still_makes_what_is_kept(tmp_path: Path):
     generate.write("poison", tmp_path / "new")
     for topic in (topics.READINGS, topics.TRUTH):
         kept, made = (
-            [(rows.keys(), rows.values(), rows.offsets.tolist(), rows.broker_ms.tolist()) for rows in found.rows(topic)]
+            [
+                (rows.keys().to_list(), rows.values().to_list(), rows.offsets.tolist(), rows.broker_ms.tolist())
+                for rows in found.rows(topic)
+            ]
             for found in (Recording(FOLDER / "poison"), Recording(tmp_path / "new"))
         )
         assert kept == made

@@ -14,12 +14,11 @@ from fleetwatch.recording.reader import Recording
 from fleetwatch.recording.rows import Messages
 from fleetwatch.recording.writer import RecordingWriter
 from fleetwatch.settings import Settings
-from streams.batch import RawBatch
 from streams.lane import Lane
 from streams.registry import ModelRegistry
 from streams.replay.run import run
 from streams.worker import lane_settings
-from tests.unit.streams.lanes import START_MS, Event, by_topic, detection, event, poison, reading
+from tests.unit.streams.lanes import START_MS, Event, by_topic, detection, event, poison, raw, reading
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -128,15 +127,7 @@ def test_what_comes_out_is_what_the_lane_gives(tmp_path: Path):
     chosen = settings(tmp_path, SILENCE, HOT)
     run(recording, chosen, tmp_path / "out", with_scores=True)
     lane = Lane(topics.READINGS, 0, lane_settings(chosen))
-    raw = RawBatch(
-        topics.READINGS,
-        0,
-        np.arange(len(events)),
-        np.array([time for _, _, time in events]),
-        [key for key, _, _ in events],
-        [value for _, value, _ in events],
-    )
-    expected = by_topic([lane.process(raw, {}), lane.early()])
+    expected = by_topic([lane.process(raw(events), {}), lane.early()])
     for topic in (topics.SCORED, topics.COUNTS):
         found = [value for rows in Recording(tmp_path / "out").rows(topic) for value in rows.values()]
         assert found == [value for _, value in expected[topic]]
@@ -188,7 +179,7 @@ def test_a_model_that_is_named_is_in_force(tmp_path: Path):
 
     assert versions("none") == {""}
     assert versions("named", record.version) == versions("active", "active") == {record.version}
-    with pytest.raises(EnvironmentProblemError, match="there is no model 1999"):
+    with pytest.raises(EnvironmentProblemError, match="there is no usable model 1999"):
         run(recording, chosen, tmp_path / "missing", models=["1999"])
 
 
