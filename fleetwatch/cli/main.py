@@ -13,7 +13,20 @@ from fleetwatch.settings import unknown_variables
 
 def build_app() -> typer.Typer:
     """Return the whole command line."""
-    from fleetwatch.cli import alert, dashboard, dlq, record, replay, schemas, simulate, sink, topics, up, worker
+    from fleetwatch.cli import (
+        alert,
+        dashboard,
+        dlq,
+        exchange,
+        record,
+        replay,
+        schemas,
+        simulate,
+        sink,
+        topics,
+        up,
+        worker,
+    )
 
     app = typer.Typer(
         name="fleetwatch",
@@ -22,7 +35,7 @@ def build_app() -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
-    for module in (up, simulate, record, replay, worker, sink, alert, dashboard, topics, schemas, dlq):
+    for module in (up, simulate, record, replay, worker, sink, alert, dashboard, topics, schemas, dlq, exchange):
         module.add_to(app)
     return app
 

@@ -72,12 +72,7 @@ class Recording:
         for path, part in self.files(topic):
             if not path.exists():
                 raise DamagedError(path, 0, "the file is missing")
-            try:
-                yield from _rows_of(path)
-            except DamagedError:
-                if part is not None:
-                    raise
-                return  # the end of an interrupted recording
+            yield from part_rows(path, is_closed=part is not None)
 
     def events(self, topics: Sequence[str] | None = None) -> int:
         """Return how many events closed files have, of all topics or of some."""
@@ -93,6 +88,20 @@ class Recording:
             if any(part is None for _, part in self.files(topic)):
                 newest += [int(found.broker_ms.max()) for found in self.rows(topic)]
         return max(newest, default=None)
+
+
+def part_rows(path: Path, *, is_closed: bool) -> Iterator[Rows]:
+    """Yield the rows of one file; one that was not closed ends at its last whole block.
+
+    Raises:
+        DamagedError: a file that was closed cannot be read.
+
+    """
+    try:
+        yield from _rows_of(path)
+    except DamagedError:
+        if is_closed:
+            raise
 
 
 def _rows_of(path: Path) -> Iterator[Rows]:
