@@ -35,9 +35,20 @@ def build_app() -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
+    app.callback()(_use_registry)
     for module in (up, simulate, record, replay, worker, sink, alert, dashboard, topics, schemas, dlq, exchange):
         module.add_to(app)
     return app
+
+
+def _use_registry(context: typer.Context) -> None:
+    """Self-hosted, real-time monitoring of sensor and camera fleets on Kafka."""
+    if "FLEETWATCH_SCHEMA_REGISTRY_URL" not in os.environ or context.invoked_subcommand == "schemas":
+        return
+    from fleetwatch.schema_registry import use_registry
+    from fleetwatch.settings import load_settings
+
+    use_registry(load_settings())
 
 
 def main() -> None:

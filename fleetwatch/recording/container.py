@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 MAGIC: Final = b"Obj\x01"
 SYNC_BYTES: Final = 16
+_SMALL: Final = tuple(bytes([number << 1]) for number in range(64))
 MOST_BLOCK_BYTES: Final = 256 * 1024 * 1024
 """A block that claims more is damaged."""
 
@@ -56,6 +57,8 @@ def blocks_path(path: Path) -> Path:
 
 def put_long(number: int) -> bytes:
     """Return an Avro long."""
+    if 0 <= number < 64:
+        return _SMALL[number]
     bits = (number << 1) ^ (number >> 63)
     out = bytearray()
     while bits > 0x7F:

@@ -238,14 +238,12 @@ def _program(name: str) -> IntArray | None:
 
 
 def _write_headers(headers: Sequence[Header]) -> bytes:
-    out = io.BytesIO()
-    out.write(put_long(len(headers)))
+    parts = [put_long(len(headers))]
     for name, value in headers:
         text = name.encode()
-        out.write(put_long(len(text)) + text)
-        out.write(b"\x00" if value is None else b"\x02" + put_long(len(value)) + value)
-    out.write(b"\x00")
-    return out.getvalue()
+        parts += [put_long(len(text)), text]
+        parts += [b"\x00"] if value is None else [b"\x02", put_long(len(value)), value]
+    return b"".join([*parts, b"\x00"])
 
 
 def _read_headers(encoded: bytes) -> list[Header]:

@@ -26,6 +26,7 @@ from fleetwatch.records import (
     to_millis,
 )
 from fleetwatch.schema_check import encode_example
+from tests.unit.kernel.schema_folder import using_schemas, write_schemas
 from tests.unit.recording.recordings import START_MS, messages, reading, readings, write
 
 if TYPE_CHECKING:
@@ -381,3 +382,30 @@ def test_a_record_with_an_array_keeps_its_times(tmp_path: Path):
     write(tmp_path, [messages([avro.encode(model)])], topics.MODELS)
     (rows,) = rows_of(tmp_path, topics.MODELS)
     assert rows.shifted(1000).values().to_list() == rows.values().to_list()
+
+
+def test_versions_of_a_schema_are_kept_side_by_side(tmp_path: Path):
+    """A rolling upgrade: each reading is read as its version wrote it, and comes back to the byte."""
+    first = avro.load_schema("sensor_reading.v1")
+    second = {**first, "fields": [*first["fields"], {"name": "rack", "type": ["null", "string"], "default": None}]}
+    old = avro.encode(reading(1))
+    new = b"\x00" + (1002).to_bytes(4, "big") + avro.encode(reading(2))[5:] + b"\x02\x06top"
+    (tmp_path / "schemas").mkdir()
+    write_schemas(tmp_path / "schemas", {"sensor_reading.v1": first, "sensor_reading.v2": second})
+    with using_schemas(tmp_path / "schemas"):
+        write(tmp_path / "rec", [messages([old, new, old])])
+        (rows,) = rows_of(tmp_path / "rec")
+        assert rows.columns[kernels.BRANCH].tolist() == [2, 3, 2]
+        assert rows.values().to_list() == [old, new, old]
+        moved = rows.shifted(60_000)
+        assert moved.values()[1] == b"\x00" + (1002).to_bytes(4, "big") + moved.values()[1][5:-5] + b"\x02\x06top"
+        with part(tmp_path / "rec").open("rb") as file:
+            assert [row["value"].get("rack", "none") for row in fastavro.reader(file)] == ["none", "top", "none"]
+    # an older program still reads the file; the newer values have an id that it does not know
+    (rows,) = rows_of(tmp_path / "rec")
+    assert rows.values().to_list() == [old, new, old]
+    with RecordingWriter(tmp_path / "rec", {TOPIC: 2}) as writer:
+        writer.append(TOPIC, readings(1, first=3))
+        writer.close()
+    assert len(manifest.load(tmp_path / "rec").topics[TOPIC].parts) == 2
+    assert reader.verify(tmp_path / "rec").problems == []
