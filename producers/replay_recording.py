@@ -250,7 +250,7 @@ def replay(
         delta_ms = next(iter(marks.values())).delta_ms
         log.info("replay_goes_on", partitions=len(marks))
     elif options.shift_to_now:
-        window_ms = int(settings.window_seconds * 1000)
+        window_ms = int((settings.window_hop_seconds or settings.window_seconds) * 1000)
         delta_ms = (int(time.time() * 1000) - first_ms) // window_ms * window_ms  # windows keep their events
     after: dict[str, dict[int, int]] = {name: {} for name in names}
     for (name, number), found in marks.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import tempfile
 from typing import TYPE_CHECKING, Any, Final
 
@@ -135,6 +136,7 @@ async def _run_app(app: BatchApp, settings: Settings, worker: Worker, service: S
     growing = asyncio.create_task(asyncio.to_thread(grow_trees))  # imports River while the group forms
     await app.start()
     await growing
+    _spare_the_collector()
     code = 0
     try:
         pause = settings.checkpoint_seconds
@@ -159,6 +161,16 @@ async def _run_app(app: BatchApp, settings: Settings, worker: Worker, service: S
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(app.stop(), STOP_SECONDS)
     return code
+
+
+def _spare_the_collector() -> None:
+    """Keep Python's collector of cycles from going through all that was imported, again and again.
+
+    Batches are arrays, whose end needs no collector; with the usual thresholds it took up to half of the time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 def main(settings: Settings, service: Service) -> int:

@@ -7,7 +7,7 @@ force). ``snapshot`` and ``restore`` carry all that outputs depend on, with the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -33,6 +33,7 @@ from streams.inputs import BY_TOPIC, READINGS
 from streams.lane_rules import LaneRules
 from streams.names import Names
 from streams.scoring import Scorer, Scores
+from streams.tuning import Tunings
 from streams.windows import (
     COUNT,
     LATE,
@@ -66,6 +67,7 @@ class LaneSettings:
     rules: tuple[Rule, ...]
     max_skew_ms: int
     warm_up: int
+    tunings: Tunings = field(default_factory=Tunings)
 
 
 class Lane:
@@ -81,7 +83,8 @@ class Lane:
         self.place = np.zeros(0, np.int64)
         self.windows = WindowFold(settings.windows, len(self.source.scopes))
         self.rules = LaneRules(settings.rules, self.source, partition, settings.windows)
-        self.scorer = Scorer(settings.warm_up) if self.source is READINGS else None
+        self.scorer = Scorer(settings.warm_up, settings.tunings.detectors) if self.source is READINGS else None
+        self._overrides = settings.tunings.table([])
 
     def process(self, raw: RawBatch, models: Mapping[str, ActiveModel]) -> Outputs:
         """Fold consecutive records in; what the state already includes is skipped."""
@@ -122,7 +125,7 @@ class Lane:
             watermark_before=before,
             watermarks=np.maximum(np.maximum.accumulate(times) - slack, before),
             folded=folded,
-            scores=self.scorer.fold(rows, kinds, values, self._active(models)) if self.scorer else None,
+            scores=self._score(rows, kinds, times, values, models),
         )
         out.count(self.source.topic.removeprefix("fleet."), len(chosen))
         out.count("late", int(folded.is_late.sum()))
@@ -196,6 +199,22 @@ class Lane:
         self.recent = grown(self.recent, count, _EMPTY)
         self.place = grown(self.place, count)
 
+    def _score(
+        self,
+        rows: NDArray[np.int64],
+        kinds: NDArray[np.int64],
+        times: NDArray[np.int64],
+        values: NDArray[np.float64],
+        models: Mapping[str, ActiveModel],
+    ) -> Scores | None:
+        if self.scorer is None:
+            return None
+        known = self.names.kinds
+        if len(self._overrides) < known.count:
+            names = [known.name(number).decode() for number in range(known.count)]
+            self._overrides = self.settings.tunings.table(names)
+        return self.scorer.fold(rows, kinds, times, values, self._active(models), self._overrides)
+
     def _active(self, models: Mapping[str, ActiveModel]) -> list[ActiveModel | None]:
         kinds = self.names.kinds
         return [models.get(kinds.name(number).decode()) for number in range(kinds.count)]
@@ -247,12 +266,12 @@ class Lane:
         keys = self.names.key_column(scopes, entries.scope, entries.key)
         topic = np.frombuffer(self.source.topic.encode(), np.uint8)
         counts = columns.new_batch(WindowCount, len(entries), np.concatenate([keys.buffer, topic]))
-        slots, size = counts.layout.slots, self.settings.windows.size_ms
+        slots, starts = counts.layout.slots, entries.window * self.settings.windows.step_ms
         counts.ints[slots["scope"]] = np.array([_SCOPE[scope] for scope in scopes])[entries.scope]
         counts.ints[slots["key"]], counts.ints[slots["key"] + 1] = keys.starts, keys.lengths
         counts.ints[slots["source_topic"]], counts.ints[slots["source_topic"] + 1] = len(keys.buffer), len(topic)
-        counts.ints[slots["window_start"]] = entries.window * size
-        counts.ints[slots["window_end"]] = (entries.window + 1) * size
+        counts.ints[slots["window_start"]] = starts
+        counts.ints[slots["window_end"]] = starts + self.settings.windows.size_ms
         counts.ints[slots["source_partition"]] = self.partition
         counts.ints[slots["count"]] = entries.ints[:, COUNT]
         counts.ints[slots["late_count"]] = entries.ints[:, LATE]
@@ -298,7 +317,7 @@ class Lane:
         lane.windows = WindowFold.restore(settings.windows, state["windows"])
         lane.rules.restore(state["rules"])
         if lane.scorer is not None:
-            lane.scorer = Scorer.restore(settings.warm_up, state["scorer"])
+            lane.scorer = Scorer.restore(settings.warm_up, state["scorer"], settings.tunings.detectors)
         return lane
 
 
@@ -321,15 +340,16 @@ def _copy_columns(source: columns.Batch, target: columns.Batch, rows: NDArray[np
             target.ints[slot : slot + width] = source.ints[mine : mine + width, rows]
 
 
-def _symbols(record: str, field: str) -> dict[Any, int]:
+def symbols(record: str, field: str) -> dict[Any, int]:
+    """Return the number of each member of an enum field of a record's newest schema."""
     fields = {item["name"]: item for item in avro.load_schema(avro.latest_version(record))["fields"]}
     enum = {"verdict": Verdict, "state": DetectorState, "scope": Scope}[field]
     return {enum(symbol): number for number, symbol in enumerate(fields[field]["type"]["symbols"])}
 
 
-_VERDICT: Final = _symbols("scored_reading", "verdict")
-_STATE: Final = _symbols("scored_reading", "state")
-_SCOPE: Final = _symbols("window_count", "scope")
+_VERDICT: Final = symbols("scored_reading", "verdict")
+_STATE: Final = symbols("scored_reading", "state")
+_SCOPE: Final = symbols("window_count", "scope")
 _DETAILS: Final[dict[Reason, str]] = {
     Reason.EMPTY_VALUE: "the event has no value",
     Reason.TOO_LARGE: f"more than {avro.MAX_EVENT_BYTES} bytes",

@@ -36,6 +36,7 @@ from streams.registry import ModelRegistry
 from streams.rules import load_rules
 from streams.state import Claim, SnapshotWriter
 from streams.training import TrainingSamples
+from streams.tuning import load_tunings
 from streams.windows import WindowRules
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
     from fleetwatch.service import Service
     from fleetwatch.settings import Settings
-    from streams.batch import ActiveModel, Message, Outputs, RawBatch
+    from streams.batch import ActiveModel, Block, Message, Outputs, RawBatch
     from streams.outbox import Outbox
     from streams.stall import StallGuard
     from streams.state import Found
@@ -59,18 +60,20 @@ def lane_settings(settings: Settings) -> LaneSettings:
     """Return what lanes need of the settings.
 
     Raises:
-        EnvironmentProblemError: the rules file is wrong.
+        EnvironmentProblemError: the rules file or the detection file is wrong.
 
     """
     return LaneSettings(
         windows=WindowRules(
             size_ms=int(settings.window_seconds * 1000),
+            hop_ms=int((settings.window_hop_seconds or 0.0) * 1000),
             grace_ms=int(settings.grace_seconds * 1000),
             out_of_orderness_ms=int(settings.out_of_orderness_seconds * 1000),
         ),
         rules=load_rules(settings.rules_file),
         max_skew_ms=int(settings.max_skew_seconds * 1000),
         warm_up=settings.warm_up_readings,
+        tunings=load_tunings(settings.detection_file),
     )
 
 
@@ -100,6 +103,14 @@ class _Cut:
     by_clock: list[Message]
     blocks: list[tuple[bytes, bytes]]
     manifest: tuple[bytes, bytes]
+
+    def blocks_to_write(self) -> list[Block]:
+        """Return what changed."""
+        return state.blocks(self.blocks)
+
+    def manifest_to_write(self) -> list[Block]:
+        """Return what makes it count."""
+        return state.blocks([self.manifest])
 
 
 class Worker:
@@ -298,8 +309,9 @@ class Worker:
         busy = time.monotonic() - began
         self._report()
         await self._outbox.flush()
-        cuts = await self._write(cuts, lambda cut: cut.blocks)
-        cuts = await self._write(cuts, lambda cut: [cut.manifest])
+        for part in (_Cut.blocks_to_write, _Cut.manifest_to_write):
+            cuts, more = await self._write(cuts, part)
+            busy += more
         if any(cut.by_clock for cut in cuts):
             for cut in cuts:
                 self._outbox.send(blocks_of(cut.by_clock), cut.partition)
@@ -310,14 +322,20 @@ class Worker:
         await self._remove_stale(cuts)
         return busy
 
-    async def _write(self, cuts: list[_Cut], part: Callable[[_Cut], list[tuple[bytes, bytes]]]) -> list[_Cut]:
-        """Write a part of each cut to the changelog and wait until it stands; return the cuts whose lanes are held."""
+    async def _write(self, cuts: list[_Cut], part: Callable[[_Cut], list[Block]]) -> tuple[list[_Cut], float]:
+        """Write a part of each cut to the changelog and wait until it stands.
+
+        Returns the cuts whose lanes are still held, and the seconds for which nothing else could be done.
+        """
         self._guard.check()
-        cuts = [cut for cut in cuts if self._is_mine(cut)]
-        for cut in cuts:
-            self._outbox.send(state.blocks(part(cut)), cut.partition)
+        mine, busy = [cut for cut in cuts if self._is_mine(cut)], 0.0
+        for cut in mine:
+            began = time.monotonic()
+            self._outbox.send(part(cut), cut.partition)
+            busy += time.monotonic() - began
+            await asyncio.sleep(0)  # a large state takes a while: let others have their turn between lanes
         await self._outbox.flush()
-        return cuts
+        return mine, busy
 
     async def _remove_stale(self, cuts: list[_Cut]) -> None:
         """Remove what former owners wrote, now that a snapshot of this one stands; not where nothing is compacted."""

@@ -17,6 +17,7 @@ def build_app() -> typer.Typer:
         alert,
         dashboard,
         dlq,
+        evaluate,
         exchange,
         record,
         replay,
@@ -36,7 +37,21 @@ def build_app() -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     app.callback()(_use_registry)
-    for module in (up, simulate, record, replay, worker, sink, alert, dashboard, topics, schemas, dlq, exchange):
+    for module in (
+        up,
+        simulate,
+        record,
+        replay,
+        worker,
+        sink,
+        alert,
+        dashboard,
+        topics,
+        schemas,
+        dlq,
+        exchange,
+        evaluate,
+    ):
         module.add_to(app)
     return app
 

@@ -31,6 +31,9 @@ def replay(
     rules: Annotated[
         Path | None, typer.Option(help="With --in-process: rules to judge by; FLEETWATCH_RULES_FILE if unset.")
     ] = None,
+    detection: Annotated[
+        Path | None, typer.Option(help="With --in-process: how to detect; FLEETWATCH_DETECTION_FILE if unset.")
+    ] = None,
     models: Annotated[
         list[str] | None,
         typer.Option(help="With --in-process: a model version, or 'active'; may be given again. None if unset."),
@@ -66,7 +69,8 @@ def replay(
     if in_process:
         if out is None:
             raise EnvironmentProblemError("replay --in-process: give a folder for the results: --out DIR")
-        _in_process(recording, out, rules, models or [], batch_size, with_scores=scores, as_json=as_json)
+        changes = {"rules_file": rules, "detection_file": detection}
+        _in_process(recording, out, changes, models or [], batch_size, with_scores=scores, as_json=as_json)
         return
     if to is None:
         raise EnvironmentProblemError("replay: say where to: --in-process --out DIR, or --to PREFIX")
@@ -186,7 +190,7 @@ def _show(comparison: Comparison) -> None:
 def _in_process(  # what the options say
     recording: Recording,
     out: Path,
-    rules: Path | None,
+    changes: dict[str, Path | None],
     models: list[str],
     batch_size: int,
     *,
@@ -199,8 +203,7 @@ def _in_process(  # what the options say
     from streams.replay.run import run
 
     settings = load_settings()
-    if rules is not None:
-        settings = settings.model_copy(update={"rules_file": rules})
+    settings = settings.model_copy(update={name: path for name, path in changes.items() if path is not None})
     configure_logs(level=settings.log_level, json=settings.log_format == "json", service="replay")
     with progress("replaying", recording.events(), shown=not as_json) as advance:
         done = run(

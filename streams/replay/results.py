@@ -196,6 +196,7 @@ def _facts(
         "format": FORMAT,
         "clock_ends_ms": recording.clock_end_ms(),
         "rules": [json.loads(rule.model_dump_json()) for rule in settings.lane.rules],
+        "detection": json.loads(settings.lane.tunings.model_dump_json()),
         "models": model_versions,
         "settings": {
             "windows": asdict(windows),

@@ -213,7 +213,9 @@ def test_an_anomaly_fires_and_is_resolved_by_quiet() -> None:
     assert [short(alert) for alert in alerts] == expected
     spike = next(alert for alert in alerts if alert.value == 80.0)
     assert spike.threshold == 1 - 10**-EVIDENCE_THRESHOLD
-    assert spike.summary == "press-1 behaves unusually: 80 Cel"
+    assert spike.summary == (
+        "press-1 behaves unusually: 80 Cel (beyond everything seen before; usually 16.95 to 23.13)"
+    )
     assert alerts[-1].state is RESOLVED
 
 
