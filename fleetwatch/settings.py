@@ -57,6 +57,13 @@ class Settings(BaseSettings):
     partitions: int = Field(4, ge=1, description="Partitions of a topic that this project creates.")
     replication: int = Field(1, ge=1, description="Replicas of a topic that this project creates.")
 
+    schema_registry_url: str | None = Field(
+        None, description="Schema registry with Confluent's API; without one ids come from `schemas/ids.json`."
+    )
+    schema_registry_user: str | None = Field(None, description="User at the schema registry.")
+    schema_registry_password: SecretStr | None = Field(None, description="Password at the schema registry.")
+    schema_registry_ca_file: Path | None = Field(None, description="CA certificates for the schema registry, PEM.")
+
     # Stores
     database_url: SecretStr = Field(
         SecretStr("postgresql://postgres@127.0.0.1:5432/fleetwatch"), description="PostgreSQL or TimescaleDB."
