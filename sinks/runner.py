@@ -29,14 +29,16 @@ from tenacity import (
 )
 
 from fleetwatch import topics
-from fleetwatch.errors import EnvironmentProblemError, FleetwatchError, RefusedError, TransientError
+from fleetwatch.errors import EnvironmentProblemError, FleetwatchError, TransientError
 from fleetwatch.logs import get_logger
 from fleetwatch.records import Reason, Stage
-from sinks.batch import Collector, Item, Limits, next_offsets
-from sinks.decoding import dead_letter_of, decode, is_dead_lettered_elsewhere
+from sinks.batch import Collector, Limits
+from sinks.decoding import dead_letter_of, decode_all, is_dead_lettered_elsewhere
 from sinks.isolation import write_isolating
 from sinks.metrics import SinkMetrics
 from sinks.placing import Remark, start_of
+from sinks.store import StoreEmptiedError
+from sinks.waiting import say_waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from fleetwatch.service import Service
     from sinks.batch import Event, Partition
     from sinks.dead_letters import DeadLetterTopic
+    from sinks.decoding import Refusal
     from sinks.source import KafkaSource
     from sinks.store import Store, StoreRefusedError
 
@@ -112,6 +115,10 @@ class Runner:
                     self._turn()
                 except RebalancedError:
                     continue
+                except StoreEmptiedError as error:
+                    log.warning("placed_anew", store=self._store.name, why=str(error))
+                    self._is_store_open = False
+                    self._source.place_again()
             self._source.commit({})
         except TransientError as error:  # stopped while waiting: nothing of the batch at hand was committed
             if not self._service.stopping.is_set():
@@ -173,42 +180,33 @@ class Runner:
 
     def _handle(self, events: Sequence[Event]) -> None:
         started = time.monotonic()
-        refused: Counter[str] = Counter()
+        stretch, refusals = decode_all(events, self._options.max_skew_ms)
+        refused = Counter("input" if refusal.event.topic == topics.DETECTIONS else "decode" for refusal in refusals)
         refused_rows: Counter[str] = Counter()
-        items, letters = self._decode(events, refused)
+        letters = self._letters_of(refusals)
         self._persist(lambda: self._dead_letters.send(letters))
 
-        def refuse(item: Item, error: StoreRefusedError) -> None:
-            self._refuse(item, error)
+        def refuse(event: Event, error: StoreRefusedError) -> None:
+            self._refuse(event, error)
             refused["store"] += 1
-            refused_rows[item.event.topic] += 1
+            refused_rows[event.topic] += 1
 
-        write_isolating(items, lambda part: self._persist(lambda: self._store.write(part, self._cluster_id)), refuse)
-        offsets = next_offsets(items)
+        write_isolating(stretch, lambda part: self._persist(lambda: self._store.write(part, self._cluster_id)), refuse)
+        offsets = stretch.next_offsets()
         self._positions |= offsets
         self._source.commit(offsets)
-        written = Counter(item.event.topic for item in items if item.record is not None) - refused_rows
-        self._count(len(items), written, refused)
+        self._count(len(stretch), Counter(stretch.rows_by_topic()) - refused_rows, refused)
         self._metrics.write_seconds.observe(time.monotonic() - started)
 
-    def _decode(self, events: Sequence[Event], refused: Counter[str]) -> tuple[list[Item], list[DeadLetter]]:
-        items: list[Item] = []
-        letters: list[DeadLetter] = []
-        for event in events:
-            try:
-                items.append(Item(event, decode(event, self._options.max_skew_ms)))
-            except RefusedError as error:
-                items.append(Item(event, None))
-                if event.topic == topics.DETECTIONS:
-                    refused["input"] += 1
-                    continue
-                refused["decode"] += 1
-                if self._options.answers_for_input and not is_dead_lettered_elsewhere(event.topic):
-                    letters.append(dead_letter_of(event, Stage.DECODE, error.reason, error.detail))
-        return items, letters
+    def _letters_of(self, refusals: Sequence[Refusal]) -> list[DeadLetter]:
+        """Return a dead letter of each broken event that we answer for."""
+        return [
+            dead_letter_of(refusal.event, Stage.DECODE, refusal.reason, refusal.detail)
+            for refusal in refusals
+            if self._options.answers_for_input and not is_dead_lettered_elsewhere(refusal.event.topic)
+        ]
 
-    def _refuse(self, item: Item, error: StoreRefusedError) -> None:
-        event = item.event
+    def _refuse(self, event: Event, error: StoreRefusedError) -> None:
         log.warning("row_refused", topic=event.topic, partition=event.partition, offset=event.offset, why=str(error))
         if event.topic == topics.DEAD_LETTERS:
             return  # it stays in its topic; a letter about a letter would be refused again
@@ -241,6 +239,7 @@ class Runner:
             raise EnvironmentProblemError(str(error)) from None
         self._is_store_open = True
         self._service.status.problem = ""
+        self._metrics.is_paused.set(0)
 
     def _persist(self, call: Callable[[], T]) -> T:
         """Repeat a call until it succeeds; between the attempts stay in the group with partitions paused.
@@ -282,10 +281,7 @@ class Runner:
 
     def _note_trouble(self, state: RetryCallState) -> None:
         self._is_store_open = False
-        error = state.outcome.exception() if state.outcome else None
-        if not self._service.status.problem:
-            log.warning("waiting", problem=str(error))
-        self._service.status.problem = str(error)
+        say_waiting(self._service, state)
         self._service.status.doing = f"waiting for {self._store.name}"
         self._service.status.count("retries")
         self._metrics.retries.inc()

@@ -11,13 +11,18 @@ from typing import TYPE_CHECKING, Protocol
 from fleetwatch.errors import FleetwatchError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
-    from sinks.batch import Item, Partition
+    from sinks.batch import Partition
+    from sinks.stretch import Stretch
 
 
 class StoreRefusedError(FleetwatchError):
     """The store will never take at least one row of what it was given; the text is the store's own."""
+
+
+class StoreEmptiedError(FleetwatchError):
+    """The store lost what it held; reading must start anew where it says then."""
 
 
 class Store(Protocol):
@@ -42,14 +47,15 @@ class Store(Protocol):
     def forget_offset(self, partition: Partition) -> None:
         """Drop the stored offset of a partition whose log was made anew."""
 
-    def write(self, items: Sequence[Item], cluster_id: str) -> None:
+    def write(self, stretch: Stretch, cluster_id: str) -> None:
         """Store the records of a stretch of events; idempotent by natural identity.
 
-        Returns when they are as durable as this store makes them, and the offsets after them with them; items
+        Returns when they are as durable as this store makes them, and the offsets after them with them; events
         without a record only move the offsets.
 
         Raises:
             StoreRefusedError: nothing that matters was stored; smaller stretches may be.
+            StoreEmptiedError: earlier writes are gone. ``open`` and ``stored_offsets`` come next.
 
         """
 

@@ -91,10 +91,12 @@ class TimescaleServer:
     The chroot is made once (about 40 s) and kept in the cache folder; each run has its own data folder in it.
     """
 
-    def __init__(self, cache: Path) -> None:
+    def __init__(self, cache: Path, **options: str) -> None:
+        """``options`` are settings of the server, beside those that every test wants."""
         self._cache = cache
-        self._root = cache / f"timescaledb-{DEBIAN_SUITE}"
-        self._run = f"/var/tmp/fleetwatch-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+        self._options = options
+        self.root = cache / f"timescaledb-{DEBIAN_SUITE}"
+        self.run = f"/var/tmp/fleetwatch-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         self._process: subprocess.Popen[bytes] | None = None
         self.url = ""
 
@@ -104,7 +106,7 @@ class TimescaleServer:
             unavailable("TimescaleDB runs in a chroot: only root can make one")
         self._cache.mkdir(parents=True, exist_ok=True)
         with _locked(self._cache / "timescaledb.lock"):
-            if not (self._root / POSTGRES_BIN.lstrip("/") / "postgres").is_file():
+            if not (self.root / POSTGRES_BIN.lstrip("/") / "postgres").is_file():
                 self._make_root()
             self._remove_stale_runs()
 
@@ -124,7 +126,7 @@ class TimescaleServer:
         debootstrap = shutil.which("debootstrap") or shutil.which("debootstrap", path="/usr/sbin:/sbin")
         if debootstrap is None:
             unavailable("TimescaleDB needs debootstrap: apt-get install debootstrap")
-        partial = self._root.with_suffix(".partial")
+        partial = self.root.with_suffix(".partial")
         _unmount_below(partial)
         shutil.rmtree(partial, ignore_errors=True)
         packages = "postgresql-17,postgresql-17-timescaledb"
@@ -148,12 +150,12 @@ class TimescaleServer:
         if result.returncode != 0:
             unavailable(f"debootstrap failed: {' / '.join(result.stdout.splitlines()[-3:])}")
         shutil.rmtree(partial / "var/cache/apt", ignore_errors=True)  # the packages: 130 MB
-        shutil.rmtree(self._root, ignore_errors=True)
-        partial.rename(self._root)
+        shutil.rmtree(self.root, ignore_errors=True)
+        partial.rename(self.root)
 
     def _remove_stale_runs(self) -> None:
         """Remove what a killed run left; its server ended with it, or is ended here."""
-        for run in (self._root / "var/tmp").glob("fleetwatch-*-*"):
+        for run in (self.root / "var/tmp").glob("fleetwatch-*-*"):
             owner = int(run.name.split("-")[1])
             if Path(f"/proc/{owner}").exists():
                 continue
@@ -161,25 +163,25 @@ class TimescaleServer:
             if pid_file.exists():
                 pid = int(pid_file.read_text().split()[0])
                 with contextlib.suppress(OSError):
-                    if Path(f"/proc/{pid}/root").readlink() == self._root.resolve():
+                    if Path(f"/proc/{pid}/root").readlink() == self.root.resolve():
                         os.kill(pid, signal.SIGQUIT)
                         wait_until(lambda pid=pid: not Path(f"/proc/{pid}").exists(), what="stale server ends")
             shutil.rmtree(run, ignore_errors=True)
 
     def _inside(self, *command: str) -> list[str]:
-        return ["chroot", "--userspec=postgres:postgres", str(self._root), *command]
+        return ["chroot", "--userspec=postgres:postgres", str(self.root), *command]
 
     def _start(self) -> None:
-        run = self._root / self._run.lstrip("/")
+        run = self.root / self.run.lstrip("/")
         run.mkdir(mode=0o700)
-        passwd = (self._root / "etc/passwd").read_text().splitlines()
+        passwd = (self.root / "etc/passwd").read_text().splitlines()
         entry = next(line for line in passwd if line.startswith("postgres:")).split(":")
         os.chown(run, int(entry[2]), int(entry[3]))
         port = free_port()
         options = {
             "listen_addresses": "127.0.0.1",
             "port": str(port),
-            "unix_socket_directories": self._run,
+            "unix_socket_directories": self.run,
             "shared_preload_libraries": "timescaledb",
             "dynamic_shared_memory_type": "mmap",  # a minimal chroot has no /dev/shm of its own
             "timescaledb.telemetry_level": "off",
@@ -187,9 +189,9 @@ class TimescaleServer:
             "fsync": "off",  # the data is thrown away
             "max_connections": "60",
             "max_worker_processes": "32",
-        }
+        } | self._options
         settings = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
-        data = f"{self._run}/data"
+        data = f"{self.run}/data"
         # fmt: off
         init_options = (
             "-D", data, "-U", "postgres", "-A", "trust", "--no-sync", "--locale=C.UTF-8", "--encoding=UTF8",
@@ -226,7 +228,7 @@ class TimescaleServer:
     def _stop(self) -> None:
         if self._process is not None:
             children.stop(self._process, by=signal.SIGINT, timeout=10)
-        shutil.rmtree(self._root / self._run.lstrip("/"), ignore_errors=True)
+        shutil.rmtree(self.root / self.run.lstrip("/"), ignore_errors=True)
 
 
 def debian_mirror() -> str:

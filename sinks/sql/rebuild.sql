@@ -1,5 +1,9 @@
 -- What the cache is rebuilt from: the newest of each, and only of devices that spoke lately.
 
+-- name: offsets
+-- Up to where the database holds everything; the Kafka cluster that was written to last comes first.
+SELECT cluster_id, topic, partition, next_offset FROM sink_offsets WHERE sink = 'timescale' ORDER BY stored_at DESC
+
 -- name: readings
 SELECT newest.*
 FROM devices

@@ -15,14 +15,15 @@ from fleetwatch.records import Reason, Stage
 from fleetwatch.service import Status
 from sinks.batch import Limits
 from sinks.runner import RateMeter, Runner, RunnerOptions
-from sinks.store import StoreRefusedError
+from sinks.store import StoreEmptiedError, StoreRefusedError
 from tests.unit.sinks.samples import broken, detection, event, letter, scored
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from fleetwatch.records import DeadLetter
-    from sinks.batch import Event, Item, Partition
+    from sinks.batch import Event, Partition
+    from sinks.stretch import Stretch
 
 SCORED_0 = (topics.SCORED, 0)
 
@@ -62,6 +63,9 @@ class _Source:
 
     def kept(self, partition: Partition) -> tuple[int, int]:
         return self.low, self.high
+
+    def place_again(self) -> None:
+        self.to_place = [SCORED_0]
 
     def place(self, starts: dict[Partition, int] | None) -> None:
         self.to_place = []
@@ -114,10 +118,10 @@ class _Store:
     def forget_offset(self, partition: Partition) -> None:
         self.diary.append(("forget", partition))
 
-    def write(self, items: Sequence[Item], cluster_id: str) -> None:
+    def write(self, stretch: Stretch, cluster_id: str) -> None:
         if self.errors:
             raise self.errors.pop(0)
-        with_record = [item.event.offset for item in items if item.record is not None]
+        with_record = [stretch.events[position].offset for position in stretch.stored_positions()]
         if self.bad & set(with_record):
             raise StoreRefusedError("22021 no NUL in text")
         self.diary.append(("write", with_record))
@@ -223,6 +227,20 @@ def test_while_the_store_is_away_the_sink_pauses_says_so_and_goes_on():
     assert world.service.status.problem == ""
     assert world.service.status.counters["retries"] == 2
     assert world.metric("fleetwatch_sink_paused") == 0
+
+
+def test_a_store_that_was_emptied_is_opened_and_asked_anew_where_reading_goes_on():
+    world = _World(_readings(7, 8, 9), _readings(0, 1))
+    world.store.errors = [StoreEmptiedError("flushed")]
+    diary = world.run()
+    assert diary[2:] == [
+        ("place", {SCORED_0: 0}),
+        ("commit", {SCORED_0: 0}),
+        ("write", [0, 1]),
+        ("commit", {SCORED_0: 2}),
+        "leave",
+        "close",
+    ]
 
 
 def test_a_batch_whose_partitions_went_away_meanwhile_is_dropped():
