@@ -13,7 +13,7 @@ import uuid
 from functools import cache
 from importlib.resources import files
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import redis
 from redis.backoff import NoBackoff
@@ -58,6 +58,13 @@ _PASSING_CODES: Final = frozenset(
 _PERSONS_CODES: Final = frozenset({"NOAUTH", "WRONGPASS", "NOPERM"})
 
 
+class _Incarnation(NamedTuple):
+    """Which cache this is, and which run of its server: a new run may have lost what the last one had not on disk."""
+
+    cache: str
+    server: str
+
+
 class RedisStore:
     """Implements ``sinks.store.Store``."""
 
@@ -72,7 +79,7 @@ class RedisStore:
         self._fill = fill
         self._client: redis.Redis | None = None
         self._shas: dict[str, str] = {}
-        self._placed_for = ""
+        self._opened = self._placed = _Incarnation("", "")
 
     def open(self) -> None:
         """Connect anew; fill an empty cache.
@@ -99,6 +106,10 @@ class RedisStore:
                 if start:
                     self._client.hset(OFFSETS, items=[part for field in start.items() for part in field])
                 self._client.hsetnx(OFFSETS, "id", uuid.uuid4().hex)
+            self._opened = _Incarnation(
+                cache=(self._client.hget(OFFSETS, "id") or b"").decode(),
+                server=self._client.info("server")["run_id"],  # type: ignore[index]
+            )
         except (redis.RedisError, ValueError) as error:
             self.close()
             raise self._translate(error) from None
@@ -109,9 +120,9 @@ class RedisStore:
             known: Mapping[bytes, bytes] = self._open_client.hgetall(OFFSETS)  # type: ignore[assignment]
         except redis.RedisError as error:
             raise self._translate(error) from None
-        if b"id" not in known:
+        if known.get(b"id", b"").decode() != self._opened.cache:
             raise TransientError("the cache was emptied while it was opened")
-        self._placed_for = known[b"id"].decode()
+        self._placed = self._opened
         if b"cluster" not in known:
             return None
         if known[b"cluster"].decode() != cluster_id:
@@ -130,11 +141,14 @@ class RedisStore:
         """Send the newest write of each key, and then the offsets.
 
         Raises:
-            StoreEmptiedError: somebody emptied the cache since ``stored_offsets`` was asked.
+            StoreEmptiedError: since ``stored_offsets`` was asked somebody emptied the cache, or its server started anew
+                and may have lost its newest writes.
 
         """
+        if self._opened != self._placed:
+            raise StoreEmptiedError("Redis is not the one it was")
         self.put(stretch)
-        offsets: list[Argument] = [self._placed_for, cluster_id]
+        offsets: list[Argument] = [self._placed.cache, cluster_id]
         for (topic, number), offset in stretch.next_offsets().items():
             offsets += [f"{topic}/{number}", offset]
         try:

@@ -69,12 +69,12 @@ class Broker:
 
 
 @contextlib.contextmanager
-def fresh_database(server_url: str, *, extension: str = "") -> Iterator[str]:
+def fresh_database(server_url: str, *, extension: str = "", tablespace: str = "pg_default") -> Iterator[str]:
     """Make an empty database on a server, give its URL, drop it afterwards."""
     name = f"test_{uuid.uuid4().hex[:12]}"
     url = urlsplit(server_url)._replace(path=f"/{name}").geturl()
     with psycopg.connect(server_url, autocommit=True) as admin:
-        admin.execute(f'CREATE DATABASE "{name}"')
+        admin.execute(f'CREATE DATABASE "{name}" TABLESPACE {tablespace}'.encode())
     try:
         if extension:
             with psycopg.connect(url, autocommit=True) as connection:
@@ -91,14 +91,22 @@ class TimescaleServer:
     The chroot is made once (about 40 s) and kept in the cache folder; each run has its own data folder in it.
     """
 
-    def __init__(self, cache: Path, **options: str) -> None:
-        """``options`` are settings of the server, beside those that every test wants."""
+    def __init__(self, cache: Path, *, small_disk_mb: int = 0, **options: str) -> None:
+        """``options`` are settings of the server, beside those that every test wants.
+
+        With ``small_disk_mb`` there is a tablespace ``small`` on a disk of that size, which can be filled.
+        """
         self._cache = cache
         self._options = options
+        self._small_disk_mb = small_disk_mb
+        self._server: list[str] = []
+        self._disk_holder: subprocess.Popen[bytes] | None = None
+        self._disk = Path()
         self.root = cache / f"timescaledb-{DEBIAN_SUITE}"
         self.run = f"/var/tmp/fleetwatch-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         self._process: subprocess.Popen[bytes] | None = None
         self.url = ""
+        self.port = 0
 
     def make_ready(self) -> None:
         """Make the chroot if there is none yet; ``python -m tests.services`` does it ahead of the tests."""
@@ -113,14 +121,32 @@ class TimescaleServer:
     def __enter__(self) -> Self:
         self.make_ready()
         try:
-            self._start()
+            self._initialise()
+            self.start()
+            if self._small_disk_mb:
+                self._make_small_tablespace()
         except BaseException:
-            self._stop()
+            self._remove()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop()
+        self._remove()
+
+    def stop(self, *, by: signal.Signals = signal.SIGINT) -> None:
+        """Stop the server and keep its data: SIGINT cuts the connections, SIGQUIT is a crash of the server."""
+        if self._process is not None:
+            children.stop(self._process, by=by, timeout=10)
+
+    def fill_disk(self) -> None:
+        """Take all the room that is left on the small disk."""
+        with (self._disk / "filler").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(1 << 20))
+
+    def empty_disk(self) -> None:
+        """Give the room back."""
+        (self._disk / "filler").unlink()
 
     def _make_root(self) -> None:
         debootstrap = shutil.which("debootstrap") or shutil.which("debootstrap", path="/usr/sbin:/sbin")
@@ -171,7 +197,7 @@ class TimescaleServer:
     def _inside(self, *command: str) -> list[str]:
         return ["chroot", "--userspec=postgres:postgres", str(self.root), *command]
 
-    def _start(self) -> None:
+    def _initialise(self) -> None:
         run = self.root / self.run.lstrip("/")
         run.mkdir(mode=0o700)
         passwd = (self.root / "etc/passwd").read_text().splitlines()
@@ -206,10 +232,27 @@ class TimescaleServer:
             check=True,
         )
         # setpriv: the kernel forgets the signal at a parent's death when the user changes, so it is set inside
-        server = self._inside("setpriv", "--pdeathsig", "INT", f"{POSTGRES_BIN}/postgres", "-D", data, *settings)
-        with (run / "log").open("wb") as log:
-            self._process = children.start(server, log=log)
+        self._server = self._inside("setpriv", "--pdeathsig", "INT", f"{POSTGRES_BIN}/postgres", "-D", data, *settings)
+        self.port = port
         self.url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
+        if self._small_disk_mb:
+            self._mount_small_disk(run / "small", f"size={self._small_disk_mb}m,uid={entry[2]},gid={entry[3]},mode=700")
+
+    def _mount_small_disk(self, folder: Path, options: str) -> None:
+        """Mount it in a namespace that a process of ours holds: it goes away with that process, however it ends."""
+        folder.mkdir()
+        outside = folder.stat().st_dev
+        script = f'mount -t tmpfs -o {options} tmpfs "{folder}" && exec sleep infinity'
+        self._disk_holder = children.start(["unshare", "--mount", "sh", "-c", script], log=subprocess.DEVNULL)
+        self._disk = Path(f"/proc/{self._disk_holder.pid}/root{folder}")
+        wait_until(lambda: self._disk.stat().st_dev != outside, what="mounting a small disk")
+        self._server = ["nsenter", f"--mount=/proc/{self._disk_holder.pid}/ns/mnt", *self._server]
+
+    def start(self) -> None:
+        """Start the server on its data and wait until it answers."""
+        run = self.root / self.run.lstrip("/")
+        with (run / "log").open("ab") as log:
+            self._process = children.start(self._server, log=log)
         try:
             wait_until(self._answers, what="TimescaleDB answering", timeout=30)
         except (TimeoutError, ChildProcessError) as error:
@@ -225,9 +268,17 @@ class TimescaleServer:
             return False
         return True
 
-    def _stop(self) -> None:
-        if self._process is not None:
-            children.stop(self._process, by=signal.SIGINT, timeout=10)
+    def _make_small_tablespace(self) -> None:
+        space = self._disk / "space"
+        space.mkdir(mode=0o700)
+        os.chown(space, self._disk.stat().st_uid, self._disk.stat().st_gid)
+        with psycopg.connect(self.url, autocommit=True) as admin:
+            admin.execute(f"CREATE TABLESPACE small LOCATION '{self.run}/small/space'".encode())
+
+    def _remove(self) -> None:
+        self.stop()
+        if self._disk_holder is not None:
+            children.stop(self._disk_holder, by=signal.SIGKILL, timeout=5)
         shutil.rmtree(self.root / self.run.lstrip("/"), ignore_errors=True)
 
 

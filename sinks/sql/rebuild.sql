@@ -13,7 +13,7 @@ CROSS JOIN LATERAL (
     ORDER BY event_time DESC, seq DESC
     LIMIT %(events)s
 ) AS newest
-WHERE devices.kind = 'sensor' AND devices.last_seen >= %(since)s
+WHERE devices.kind = 'sensor' AND greatest(devices.last_seen, devices.heard_at) >= %(since)s
 
 -- name: detections
 SELECT newest.*
@@ -24,7 +24,7 @@ CROSS JOIN LATERAL (
     ORDER BY event_time DESC, seq DESC
     LIMIT %(events)s
 ) AS newest
-WHERE devices.kind = 'camera' AND devices.last_seen >= %(since)s
+WHERE devices.kind = 'camera' AND greatest(devices.last_seen, devices.heard_at) >= %(since)s
 
 -- name: window_counts
 -- The newest window of each key and partition, among those of the last hour that has any.
