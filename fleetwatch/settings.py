@@ -68,6 +68,12 @@ class Settings(BaseSettings):
     database_timeout_seconds: float = Field(
         60.0, gt=0, description="The database sink gives a statement up after so long, and tries it again."
     )
+    retention_days: float = Field(
+        90.0, ge=0, description="Readings, detections, counts and dead letters are kept so long; 0 is for ever."
+    )
+    rollup_retention_days: float = Field(
+        730.0, ge=0, description="Counts of minutes and hours are kept so long; 0 is for ever."
+    )
     redis_url: SecretStr = Field(SecretStr("redis://127.0.0.1:6379/0"), description="Redis.")
 
     # Streams

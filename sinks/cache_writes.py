@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 KEPT_EVENTS: Final = 100
 KEPT_RESOLVED: Final = 10_000
+DAY_MS: Final = 86_400_000
 
 DEVICE: Final = "device:{}"
 EVENTS: Final = "device:{}:events"
@@ -54,7 +55,7 @@ class Call(NamedTuple):
     arguments: tuple[Argument, ...]
 
 
-def calls_of(stretch: Stretch, now_ms: int) -> Iterator[Call]:
+def calls_of(stretch: Stretch, now_ms: int, window_ttl_ms: int = DAY_MS) -> Iterator[Call]:
     """Yield the script calls of a stretch: one per device, per key and partition of windows, per alert."""
     if readings := stretch.of_columns(ScoredReading):
         yield from _sensor_calls(readings, now_ms)
@@ -62,7 +63,7 @@ def calls_of(stretch: Stretch, now_ms: int) -> Iterator[Call]:
         broker_ms = [stretch.events[position].broker_time_ms for position in detections.positions.tolist()]
         yield from _camera_calls(detections, np.array(broker_ms, np.int64), now_ms)
     if windows := stretch.of_columns(WindowCount):
-        yield from _window_calls(windows, now_ms)
+        yield from _window_calls(windows, now_ms, window_ttl_ms)
     last: dict[str, Alert] = {}
     for alert in stretch.of_records(Alert):
         known = last.get(alert.alert_id)
@@ -156,7 +157,7 @@ def _device_call(name: str, fields_of: tuple[Argument, ...], events: list[Argume
 # --- Windows and alerts
 
 
-def _window_calls(windows: Rows, now_ms: int) -> Iterator[Call]:
+def _window_calls(windows: Rows, now_ms: int, ttl_ms: int) -> Iterator[Call]:
     best: dict[tuple[str, str], tuple[Any, ...]] = {}
     columns = ColumnValues(windows)
     places = [columns.any(name, windows.rows) for name in ("scope", "key", "source_topic", "source_partition")]
@@ -172,7 +173,7 @@ def _window_calls(windows: Rows, now_ms: int) -> Iterator[Call]:
             "window",
             (key,),
             (
-                prefix, start, is_final, included_offset,
+                prefix, start, is_final, included_offset, ttl_ms,
                 f"{prefix}window_start_ms", start, f"{prefix}window_end_ms", end, f"{prefix}count", count,
                 f"{prefix}sum", total, f"{prefix}is_final", is_final, f"{prefix}included_offset", included_offset,
                 f"{prefix}cached_ms", now_ms,

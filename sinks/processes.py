@@ -21,6 +21,7 @@ from fleetwatch.logs import configure_logs, get_logger
 from fleetwatch.service import Service
 from sinks.batch import Limits
 from sinks.dead_letters import DeadLetterTopic
+from sinks.retention import Retention, days
 from sinks.runner import Runner, RunnerOptions
 from sinks.source import KafkaSource
 from sinks.waiting import say_waiting
@@ -53,13 +54,13 @@ def run_timescale(settings: Settings, *, with_migration: bool = True) -> None:
         options = RunnerOptions(
             limits=Limits(rows=20_000, age_seconds=0.2), max_skew_ms=round(settings.max_skew_seconds * 1000)
         )
-        _run(
-            settings,
-            service,
-            TimescaleStore(settings.database_url, statement_seconds=settings.database_timeout_seconds),
-            topics.GROUP_TIMESCALE,
-            options,
+        store = TimescaleStore(
+            settings.database_url,
+            statement_seconds=settings.database_timeout_seconds,
+            retention=Retention(raw=days(settings.retention_days), rollups=days(settings.rollup_retention_days)),
+            device_ttl=timedelta(seconds=settings.device_ttl_seconds),
         )
+        _run(settings, service, store, topics.GROUP_TIMESCALE, options)
 
 
 def run_redis(settings: Settings, *, with_rebuild: bool = True) -> None:
@@ -117,7 +118,11 @@ def _redis_store(settings: Settings, *, with_rebuild: bool) -> RedisStore:
             log.warning("cache_not_rebuilt", why=str(error))
             return {}
 
-    return RedisStore(settings.redis_url, fill=fill if with_rebuild else None)
+    return RedisStore(
+        settings.redis_url,
+        fill=fill if with_rebuild else None,
+        device_ttl=timedelta(seconds=settings.device_ttl_seconds),
+    )
 
 
 def _migrate(settings: Settings, service: Service) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from datetime import timedelta
 from functools import cache
 from importlib.resources import files
 from itertools import islice
@@ -21,12 +22,14 @@ from redis.retry import Retry
 
 from fleetwatch.errors import EnvironmentProblemError, FleetwatchError, TransientError
 from fleetwatch.logs import get_logger
-from sinks.cache_writes import calls_of
+from fleetwatch.records import to_millis
+from sinks.cache_writes import LAST_SEEN, calls_of
 from sinks.resp import packed
 from sinks.store import StoreEmptiedError, StoreRefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from datetime import datetime
 
     from pydantic import SecretStr
 
@@ -36,8 +39,9 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
-SCRIPTS: Final = ("device", "window", "alert", "offsets")
+SCRIPTS: Final = ("device", "window", "alert", "offsets", "prune")
 OFFSETS: Final = "sink:offsets"
+PRUNED_AT_ONCE: Final = 500
 CALLS_AT_ONCE: Final = 64
 """Calls sent in one piece: Redis works on them while the next ones are made."""
 
@@ -70,12 +74,19 @@ class RedisStore:
 
     name = "redis"
 
-    def __init__(self, url: SecretStr, *, fill: Callable[[RedisStore], Mapping[str, str | int]] | None = None) -> None:
+    def __init__(
+        self,
+        url: SecretStr,
+        *,
+        fill: Callable[[RedisStore], Mapping[str, str | int]] | None = None,
+        device_ttl: timedelta = timedelta(days=1),
+    ) -> None:
         """``fill`` is called by ``open`` when the cache is empty; it returns the offsets that the filling includes.
 
         They are fields of ``sink:offsets``: ``cluster`` and topic/partition. None of them: Kafka's committed count.
         """
         self._url = url
+        self._ttl_ms = round(device_ttl.total_seconds() * 1000)
         self._fill = fill
         self._client: redis.Redis | None = None
         self._shas: dict[str, str] = {}
@@ -107,8 +118,8 @@ class RedisStore:
                     self._client.hset(OFFSETS, items=[part for field in start.items() for part in field])
                 self._client.hsetnx(OFFSETS, "id", uuid.uuid4().hex)
             self._opened = _Incarnation(
-                cache=(self._client.hget(OFFSETS, "id") or b"").decode(),
-                server=self._client.info("server")["run_id"],  # type: ignore[index]
+                cache=_text(self._client.hget(OFFSETS, "id")),
+                server=self._client.info("server")["run_id"],
             )
         except (redis.RedisError, ValueError) as error:
             self.close()
@@ -120,7 +131,7 @@ class RedisStore:
             known: Mapping[bytes, bytes] = self._open_client.hgetall(OFFSETS)  # type: ignore[assignment]
         except redis.RedisError as error:
             raise self._translate(error) from None
-        if known.get(b"id", b"").decode() != self._opened.cache:
+        if _text(known.get(b"id")) != self._opened.cache:
             raise TransientError("the cache was emptied while it was opened")
         self._placed = self._opened
         if b"cluster" not in known:
@@ -162,17 +173,32 @@ class RedisStore:
 
     def put(self, stretch: Stretch) -> None:
         """Send the newest write of each key."""
-        calls = calls_of(stretch, now_ms=time.time_ns() // 1_000_000)
+        calls = calls_of(stretch, time.time_ns() // 1_000_000, self._ttl_ms)
         try:
             answers = self._send(calls)
             if any(isinstance(answer, redis.exceptions.NoScriptError) for answer in answers):
                 self._load_scripts()  # somebody flushed them
-                answers = self._send(calls_of(stretch, now_ms=time.time_ns() // 1_000_000))
+                answers = self._send(calls_of(stretch, time.time_ns() // 1_000_000, self._ttl_ms))
         except redis.RedisError as error:
             raise self._translate(error) from None
         errors = [self._translate(answer) for answer in answers if isinstance(answer, Exception)]
         if errors:  # what passes or needs a person goes before what one row is to blame for
             raise min(errors, key=lambda error: isinstance(error, StoreRefusedError))
+
+    def tidy(self, now: datetime) -> dict[str, int]:
+        """Let silent devices leave the cache."""
+        silent_since = to_millis(now) - self._ttl_ms
+        gone = passed = 0
+        try:
+            while True:
+                left, stayed = self._open_client.evalsha(
+                    self._shas["prune"], 1, LAST_SEEN, silent_since, passed, PRUNED_AT_ONCE
+                )
+                gone, passed = gone + int(left), passed + int(stayed)
+                if left + stayed < PRUNED_AT_ONCE:
+                    return {"devices": gone}
+        except redis.RedisError as error:
+            raise self._translate(error) from None
 
     def _send(self, calls: Iterable[Call]) -> list[Any]:
         """Send calls in pieces and return their answers; an error of the server is an answer too."""
@@ -207,6 +233,10 @@ class RedisStore:
 
     def _translate(self, error: Exception) -> FleetwatchError:
         return translate(error, where(self._url.get_secret_value()))
+
+
+def _text(value: bytes | str | None) -> str:
+    return value.decode() if isinstance(value, bytes) else value or ""
 
 
 def translate(error: Exception, where: str) -> FleetwatchError:  # noqa: PLR0911  # a table of decisions

@@ -16,6 +16,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 from tenacity import (
@@ -37,7 +38,7 @@ from sinks.decoding import dead_letter_of, decode_all, is_dead_lettered_elsewher
 from sinks.isolation import write_isolating
 from sinks.metrics import SinkMetrics
 from sinks.placing import Remark, start_of
-from sinks.store import StoreEmptiedError
+from sinks.store import MUCH, StoreEmptiedError
 from sinks.waiting import say_waiting
 
 if TYPE_CHECKING:
@@ -63,6 +64,10 @@ class RebalancedError(FleetwatchError):
     """The partitions of the batch at hand belong to somebody else now; it is dropped and read by its owner."""
 
 
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunnerOptions:
     """How a runner behaves. ``answers_for_input``: undecodable events of derived topics are dead-lettered here."""
@@ -72,6 +77,8 @@ class RunnerOptions:
     answers_for_input: bool = True
     first_wait_seconds: float = 0.1
     longest_wait_seconds: float = 5.0
+    tidy_every_seconds: float = 60.0
+    clock: Callable[[], datetime] = _utc_now
     patience_at_start_seconds: float = 20.0
 
 
@@ -94,6 +101,7 @@ class Runner:
         self._options = options
         self._metrics = SinkMetrics(service.registry)
         self._rate = RateMeter(time.monotonic())
+        self._next_tidying = options.clock()
         self._cluster_id = ""
         self._generation = 0
         self._positions: dict[Partition, int] = {}
@@ -137,6 +145,7 @@ class Runner:
             self._handle(events)
         else:
             self._source.commit({})  # what failed before
+        self._tidy_if_due()
         self._report()
 
     # --- Where to start
@@ -214,6 +223,29 @@ class Runner:
             event, Stage.STORE, Reason.STORE_REFUSED, f"{self._store.name}: {error}".replace("\x00", "\ufffd")
         )
         self._persist(lambda: self._dead_letters.send([letter]))
+
+    # --- Housekeeping
+
+    def _tidy_if_due(self) -> None:
+        """Tidy the store. A failure holds nothing up: what is wrong with the store shows at the next write."""
+        now = self._options.clock()
+        if now < self._next_tidying or not self._is_store_open:
+            return
+        self._next_tidying = now + timedelta(seconds=self._options.tidy_every_seconds)
+        try:
+            done = self._store.tidy(now)
+        except FleetwatchError as error:
+            self._is_store_open = False
+            self._metrics.tidying_failed.inc()
+            log.warning("tidying_failed", why=str(error))
+            return
+        for what, count in done.items():
+            self._metrics.tidied.labels(what).inc(count)
+            self._service.status.count(f"tidied_{what}", count)
+        if any(done.values()):
+            log.info("tidied", **done)
+        if done.get("rows", 0) >= MUCH:
+            self._next_tidying = now + timedelta(seconds=1)
 
     # --- Waiting for a store
 

@@ -6,15 +6,20 @@ An error has one of three natures, decided by the store that knows its driver: i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from fleetwatch.errors import FleetwatchError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from datetime import datetime
 
     from sinks.batch import Partition
     from sinks.stretch import Stretch
+
+
+MUCH: Final = 10_000
+"""A store that let so many rows go at once has more to do."""
 
 
 class StoreRefusedError(FleetwatchError):
@@ -57,6 +62,12 @@ class Store(Protocol):
             StoreRefusedError: nothing that matters was stored; smaller stretches may be.
             StoreEmptiedError: earlier writes are gone. ``open`` and ``stored_offsets`` come next.
 
+        """
+
+    def tidy(self, now: datetime) -> Mapping[str, int]:
+        """Do what is due from time to time, in less than about a second; return what was done, and how often.
+
+        Called between batches, every minute, and sooner when it did as much as it does at once.
         """
 
     def close(self) -> None:

@@ -7,17 +7,21 @@ already, which is nearly always so: COPY straight into the table, and the way ro
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 
 from sinks import sql
 from sinks.devices import DeviceRow, device_rows
+from sinks.housekeeping import edition_of, set_policies, tidy
 from sinks.postgres_errors import translate
+from sinks.retention import Edition, Retention
 from sinks.rows import TABLES, WINDOW_COUNTS, ColumnTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from datetime import datetime
 
     from pydantic import SecretStr
 
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS: Final = 5
 LOCK_SECONDS: Final = 10
+FOR_EVER: Final = Retention(raw=None, rollups=None)
 LONG_WAY_AFTER_A_REPEAT: Final = 20
 """Repeats come in rows (a backlog read again): so many batches do not try the short cut after one."""
 
@@ -40,10 +45,21 @@ class TimescaleStore:
 
     name = "timescale"
 
-    def __init__(self, url: SecretStr, *, statement_seconds: float = 60) -> None:
+    def __init__(
+        self,
+        url: SecretStr,
+        *,
+        statement_seconds: float = 60,
+        retention: Retention = FOR_EVER,
+        device_ttl: timedelta = timedelta(days=1),
+    ) -> None:
         """``statement_seconds``: a statement that takes longer is given up, and counts as an error that passes."""
         self._url = url
         self._statement_ms = round(statement_seconds * 1000)
+        self._retention = retention
+        self._device_ttl = device_ttl
+        self._edition = Edition.PLAIN
+        self._has_policies = False
         self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
         self._batches_the_long_way = 0
         self._rolls_up = False
@@ -74,6 +90,7 @@ class TimescaleStore:
                 {"statement_timeout": f"{self._statement_ms}ms", "lock_timeout": f"{LOCK_SECONDS}s"},
             )
             [self._rolls_up] = self._connection.execute(sql.load("offsets")["rolls_up"]).fetchone() or (False,)
+            self._edition = edition_of(self._connection)
             for table in TABLES:
                 self._connection.execute(staging_of(table).encode())
         except psycopg.Error as error:
@@ -103,6 +120,16 @@ class TimescaleStore:
                 if devices := device_rows(stretch):
                     cursor.execute(sql.load("upserts")["devices"].encode(), _in_columns(devices))
                 self._write_offsets(cursor, stretch.next_offsets(), cluster_id)
+        except psycopg.Error as error:
+            raise translate(error, self._url.get_secret_value()) from None
+
+    def tidy(self, now: datetime) -> dict[str, int]:
+        """Mark silent devices and let old rows go."""
+        try:
+            if self._edition is Edition.COMMUNITY and not self._has_policies:
+                set_policies(self._open_connection, self._retention)
+                self._has_policies = True
+            return tidy(self._open_connection, self._edition, self._retention, self._device_ttl, now)
         except psycopg.Error as error:
             raise translate(error, self._url.get_secret_value()) from None
 

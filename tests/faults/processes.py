@@ -31,6 +31,7 @@ class SinkProcess:
             "FLEETWATCH_EMBEDDED_BROKER": str(settings.embedded_broker).lower(),
             "FLEETWATCH_HTTP_PORT": str(self.port),
             "FLEETWATCH_SESSION_SECONDS": "3",  # the time that a killed member holds its group up
+            "FLEETWATCH_RETENTION_DAYS": "0",  # the tests' records may be of any time
             **environment,
         }
         self._process: subprocess.Popen[bytes] | None = None
