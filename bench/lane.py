@@ -18,6 +18,7 @@ from unittest import mock
 import numpy as np
 
 from fleetwatch import avro, columns, topics
+from fleetwatch.record_batch import Records
 from fleetwatch.records import SensorReading, from_millis
 from streams import devices, features, lane, policy, windows
 from streams.batch import ActiveModel, RawBatch
@@ -65,10 +66,12 @@ def make_batches(device_count: int, events: int, size: int) -> list[RawBatch]:
         RawBatch(
             topics.READINGS,
             0,
-            np.arange(first, min(first + size, events)),
-            times[first : first + size],
-            keys[first : first + size],
-            bodies[first : first + size],
+            Records.of(
+                np.arange(first, min(first + size, events)),
+                times[first : first + size],
+                keys[first : first + size],
+                bodies[first : first + size],
+            ),
         )
         for first in range(0, events, size)
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import ssl
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,28 @@ def client_config(settings: Settings) -> dict[str, Any]:
     if settings.ssl_ca_file is not None:
         config["ssl.ca.location"] = str(settings.ssl_ca_file)
     return config
+
+
+def aiokafka_config(settings: Settings) -> dict[str, Any]:
+    """Return what every aiokafka client needs: addresses and security."""
+    config: dict[str, Any] = {
+        "bootstrap_servers": [server.strip() for server in settings.bootstrap_servers.split(",")],
+        "client_id": "fleetwatch",
+        "security_protocol": settings.security_protocol,
+        "ssl_context": ssl_context(settings),
+    }
+    if settings.security_protocol.startswith("SASL"):
+        config["sasl_mechanism"] = settings.sasl_mechanism
+        config["sasl_plain_username"] = settings.sasl_username or ""
+        config["sasl_plain_password"] = settings.sasl_password.get_secret_value() if settings.sasl_password else ""
+    return config
+
+
+def ssl_context(settings: Settings) -> ssl.SSLContext | None:
+    """Return how Python's clients check the broker's certificate; None where there is none."""
+    if not settings.security_protocol.endswith("SSL"):
+        return None
+    return ssl.create_default_context(cafile=settings.ssl_ca_file)
 
 
 def producer_config(settings: Settings, *, linger_ms: int | None = None) -> dict[str, Any]:

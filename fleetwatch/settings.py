@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from fleetwatch.errors import EnvironmentProblemError
@@ -78,8 +78,14 @@ class Settings(BaseSettings):
 
     # Streams
     rules_file: Path | None = Field(None, description="Alert rules, YAML; the shipped rules when unset.")
+    detection_file: Path | None = Field(
+        None, description="Which detectors vote, and their settings by sensor type, YAML; derived when unset."
+    )
     models_dir: Path = Field(Path(".fleetwatch/models"), description="Where trained models are kept.")
     window_seconds: float = Field(10.0, ge=0.001, description="Length of a counting window, event time.")
+    window_hop_seconds: float | None = Field(
+        None, ge=0.001, description="From the start of one counting window to the next; as long as a window if not set."
+    )
     grace_seconds: float = Field(5.0, ge=0, description="How long a closed window still accepts, event time.")
     out_of_orderness_seconds: float = Field(
         2.0, ge=0, description="How far an event may come behind the newest one of its partition."
@@ -104,6 +110,13 @@ class Settings(BaseSettings):
     telegram_chat_ids: tuple[int, ...] = Field((), description="Chats that get alerts, JSON list of ids.")
     telegram_api_url: str = Field("https://api.telegram.org", description="Base address of the Bot API.")
 
+    @field_validator("window_hop_seconds")
+    @classmethod
+    def _no_gaps(cls, hop: float | None, info: ValidationInfo) -> float | None:
+        if hop is not None and hop > info.data.get("window_seconds", hop):
+            raise ValueError("longer than a window: events between two windows would be in none")
+        return hop
+
     # Every process
     http_host: str = Field("127.0.0.1", description="Where /healthz, /readyz and /metrics listen.")
     http_port: int = Field(0, ge=0, le=65_535, description="Their port; 0 takes a free one and logs it.")
@@ -127,7 +140,7 @@ def load_settings() -> Settings:
         return Settings(_secrets_dir=folder)
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
-        name, problem = str(first["loc"][0]), first["msg"]
+        name, problem = str(first["loc"][0]), first["msg"].removeprefix("Value error, ")
     except SettingsError as error:  # a list is written as JSON; the library's text is all that names the field
         name, problem = str(error).split('"')[1], "not JSON, such as [1, 2]"
     raise EnvironmentProblemError(f"FLEETWATCH_{name.upper()}: {problem}. Correct or unset it.")

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Transition:
-    """One change of one rule for one device. Times are event times in milliseconds; ``value`` is what was compared."""
+    """One change of one rule for one device. Times are event times in milliseconds; ``value`` is what was compared.
+
+    ``why`` is what the detectors say to it, empty where none was asked.
+    """
 
     rule: Rule
     device: str
@@ -30,6 +33,7 @@ class Transition:
     topic: str
     partition: int
     offset: int
+    why: str = ""
 
 
 def digest(*parts: str) -> str:
@@ -96,4 +100,4 @@ def summarise(change: Transition, windows: WindowRules) -> str:
         case SilenceRule():
             return f"{device} has sent nothing for {rule.after_seconds:g} s"
         case AnomalyRule():
-            return f"{device} behaves unusually: {number}"
+            return f"{device} behaves unusually: {number}{f' ({change.why})' if change.why else ''}"

@@ -52,9 +52,6 @@ WIDTH: Final = 15
 _LONG_GAIN, _SHORT_GAIN, _REPEAT_GAIN = 1.0 / 512.0, 1.0 / 8.0, 1.0 / 4096.0
 _LIMIT: Final = 1e150
 """Values are cut here for the statistics: their squares must stay finite."""
-TYPICAL: Final = 3.5
-"""What the largest of the features of normally distributed readings rarely exceeds."""
-_RARE, _TYPICAL_STEP = 1.0 / 200.0, 0.1
 _FAR: Final = 1e6
 
 
@@ -130,28 +127,3 @@ def squash(features: NDArray[np.float64]) -> NDArray[np.float64]:
     """Map standard deviations to 0..1 (softsign: 0 to 0.5, 4 deviations to 0.75, order kept however far out)."""
     squashed: NDArray[Any] = 0.5 + 0.5 * features / (4.0 + np.abs(features))
     return squashed
-
-
-@njit(cache=True, nogil=True)
-def _fold_magnitude(rows, features, typical, out):
-    for i in range(rows.shape[0]):
-        largest = 0.0
-        for k in range(features.shape[1]):
-            largest = max(largest, abs(features[i, k]))
-        row = rows[i]
-        out[i] = largest * TYPICAL / typical[row]
-        typical[row] += _TYPICAL_STEP * (1.0 - _RARE) if largest > typical[row] else -_TYPICAL_STEP * _RARE
-        typical[row] = max(typical[row], TYPICAL)
-
-
-def fold_magnitude(
-    rows: NDArray[np.int64], features: NDArray[np.float64], typical: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Return how far out each reading lies, in deviations as a well-behaved device has them.
-
-    The largest absolute feature, scaled down for a device that is often far out: ``typical`` (devices) follows the
-    value that one feature in 200 exceeds (Robbins and Monro 1951), never below TYPICAL, where it starts.
-    """
-    out = np.empty(len(rows), np.float64)
-    _fold_magnitude(rows, features, typical, out)
-    return out

@@ -7,7 +7,7 @@ force). ``snapshot`` and ``restore`` carry all that outputs depend on, with the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -33,6 +33,7 @@ from streams.inputs import BY_TOPIC, READINGS
 from streams.lane_rules import LaneRules
 from streams.names import Names
 from streams.scoring import Scorer, Scores
+from streams.tuning import Tunings
 from streams.windows import (
     COUNT,
     LATE,
@@ -66,6 +67,7 @@ class LaneSettings:
     rules: tuple[Rule, ...]
     max_skew_ms: int
     warm_up: int
+    tunings: Tunings = field(default_factory=Tunings)
 
 
 class Lane:
@@ -81,7 +83,8 @@ class Lane:
         self.place = np.zeros(0, np.int64)
         self.windows = WindowFold(settings.windows, len(self.source.scopes))
         self.rules = LaneRules(settings.rules, self.source, partition, settings.windows)
-        self.scorer = Scorer(settings.warm_up) if self.source is READINGS else None
+        self.scorer = Scorer(settings.warm_up, settings.tunings.detectors) if self.source is READINGS else None
+        self._overrides = settings.tunings.table([])
 
     def process(self, raw: RawBatch, models: Mapping[str, ActiveModel]) -> Outputs:
         """Fold consecutive records in; what the state already includes is skipped."""
@@ -90,7 +93,8 @@ class Lane:
         if len(raw) == 0:
             return out
         self.next_offset = int(raw.offsets[-1]) + 1
-        raw = replace(raw, times=np.clip(raw.times, 0, LAST_MS))  # a producer may have set the broker's time
+        times = np.clip(raw.times, 0, LAST_MS)  # a producer may have set the broker's time
+        raw = replace(raw, records=replace(raw.records, times=times))
         batch = columns.decode_batch(raw.values, raw.keys, self.source.record_type, key_field=self.source.device)
         self._validate(batch, raw)
         self._refuse(batch, raw, out)
@@ -121,7 +125,7 @@ class Lane:
             watermark_before=before,
             watermarks=np.maximum(np.maximum.accumulate(times) - slack, before),
             folded=folded,
-            scores=self.scorer.fold(rows, kinds, values, self._active(models)) if self.scorer else None,
+            scores=self._score(rows, kinds, times, values, models),
         )
         out.count(self.source.topic.removeprefix("fleet."), len(chosen))
         out.count("late", int(folded.is_late.sum()))
@@ -130,6 +134,13 @@ class Lane:
             self._send_scored(accepted, accepted.scores, models, out)
             self._offer_training(kinds, accepted.scores, out)
         self.rules.fold(self.names, accepted, out)
+        return out
+
+    def refuse(self, raw: RawBatch, reason: Reason, detail: str) -> Outputs:
+        """Pass over records: dead letters are all that comes of them."""
+        out = Outputs()
+        self.next_offset = int(raw.offsets[-1]) + 1
+        self._send_letters(raw, [(row, reason, detail) for row in range(len(raw))], out)
         return out
 
     def advance(self, watermark_ms: int, now_ms: int) -> Outputs:
@@ -159,8 +170,15 @@ class Lane:
         batch.refuse(batch.numbers("event_time") > raw.times + self.settings.max_skew_ms, Reason.TOO_FAR_AHEAD)
 
     def _refuse(self, batch: columns.Batch, raw: RawBatch, out: Outputs) -> None:
-        for row in np.flatnonzero(batch.status != row_status.OK).tolist():
-            reason = row_status.reason_of(int(batch.status[row]))
+        rows = np.flatnonzero(batch.status != row_status.OK).tolist()
+        reasons = [row_status.reason_of(int(batch.status[row])) for row in rows]
+        self._send_letters(
+            raw, [(row, reason, _DETAILS[reason]) for row, reason in zip(rows, reasons, strict=True)], out
+        )
+
+    def _send_letters(self, raw: RawBatch, refused: list[tuple[int, Reason, str]], out: Outputs) -> None:
+        letters: list[tuple[bytes | None, bytes]] = []
+        for row, reason, detail in refused:
             letter = DeadLetter.of(
                 topic=raw.topic,
                 partition=raw.partition,
@@ -170,15 +188,32 @@ class Lane:
                 value=raw.values[row],
                 stage=stage_of(reason),
                 reason=reason,
-                detail=_DETAILS[reason],
+                detail=detail,
             )
-            out.messages.append((topics.DEAD_LETTERS, letter.raw_key, avro.encode(letter)))
-            out.count("dead_lettered", 1)
+            letters.append((letter.raw_key, avro.encode(letter)))
+        out.add(topics.DEAD_LETTERS, [key for key, _ in letters], [letter for _, letter in letters])
+        out.count("dead_lettered", len(letters))
 
     def _reserve(self) -> None:
         count = self.names.devices.count
         self.recent = grown(self.recent, count, _EMPTY)
         self.place = grown(self.place, count)
+
+    def _score(
+        self,
+        rows: NDArray[np.int64],
+        kinds: NDArray[np.int64],
+        times: NDArray[np.int64],
+        values: NDArray[np.float64],
+        models: Mapping[str, ActiveModel],
+    ) -> Scores | None:
+        if self.scorer is None:
+            return None
+        known = self.names.kinds
+        if len(self._overrides) < known.count:
+            names = [known.name(number).decode() for number in range(known.count)]
+            self._overrides = self.settings.tunings.table(names)
+        return self.scorer.fold(rows, kinds, times, values, self._active(models), self._overrides)
 
     def _active(self, models: Mapping[str, ActiveModel]) -> list[ActiveModel | None]:
         kinds = self.names.kinds
@@ -215,8 +250,7 @@ class Lane:
         scored.ints[slots["ingest_time"]] = raw.times[chosen]
         scored.ints[slots["source_partition"]] = self.partition
         scored.ints[slots["source_offset"]] = raw.offsets[chosen]
-        keys = [raw.keys[row] for row in chosen.tolist()]
-        out.add(topics.SCORED, keys, columns.encode_batch(scored, ScoredReading))
+        out.add(topics.SCORED, raw.keys.take(chosen), columns.encode_batch(scored, ScoredReading))
         out.count("scored", len(chosen))
         out.count("anomalies", int(scores.is_anomaly.sum()))
 
@@ -229,19 +263,15 @@ class Lane:
         if len(entries) == 0:
             return
         scopes = self.source.scopes
-        keys = [
-            self.names.key_name(scopes[scope], key)
-            for scope, key in zip(entries.scope.tolist(), entries.key.tolist(), strict=True)
-        ]
-        topic = self.source.topic.encode()
-        buffer, starts, stops = columns.join_bytes([*keys, topic])
-        counts = columns.new_batch(WindowCount, len(entries), buffer)
-        slots, size = counts.layout.slots, self.settings.windows.size_ms
+        keys = self.names.key_column(scopes, entries.scope, entries.key)
+        topic = np.frombuffer(self.source.topic.encode(), np.uint8)
+        counts = columns.new_batch(WindowCount, len(entries), np.concatenate([keys.buffer, topic]))
+        slots, starts = counts.layout.slots, entries.window * self.settings.windows.step_ms
         counts.ints[slots["scope"]] = np.array([_SCOPE[scope] for scope in scopes])[entries.scope]
-        counts.ints[slots["key"]], counts.ints[slots["key"] + 1] = starts[:-1], (stops - starts)[:-1]
-        counts.ints[slots["source_topic"]], counts.ints[slots["source_topic"] + 1] = starts[-1], len(topic)
-        counts.ints[slots["window_start"]] = entries.window * size
-        counts.ints[slots["window_end"]] = (entries.window + 1) * size
+        counts.ints[slots["key"]], counts.ints[slots["key"] + 1] = keys.starts, keys.lengths
+        counts.ints[slots["source_topic"]], counts.ints[slots["source_topic"] + 1] = len(keys.buffer), len(topic)
+        counts.ints[slots["window_start"]] = starts
+        counts.ints[slots["window_end"]] = starts + self.settings.windows.size_ms
         counts.ints[slots["source_partition"]] = self.partition
         counts.ints[slots["count"]] = entries.ints[:, COUNT]
         counts.ints[slots["late_count"]] = entries.ints[:, LATE]
@@ -253,6 +283,10 @@ class Lane:
         out.count("windows_final" if is_final else "windows_early", len(entries))
 
     # --- state ---
+
+    def copy(self) -> Lane:
+        """Return a lane of the same state that shares nothing with this one."""
+        return Lane.restore(self.source.topic, self.partition, self.settings, self.snapshot())
 
     def snapshot(self) -> dict[str, Any]:
         """Return all that outputs depend on, as nested dicts of arrays."""
@@ -283,7 +317,7 @@ class Lane:
         lane.windows = WindowFold.restore(settings.windows, state["windows"])
         lane.rules.restore(state["rules"])
         if lane.scorer is not None:
-            lane.scorer = Scorer.restore(settings.warm_up, state["scorer"])
+            lane.scorer = Scorer.restore(settings.warm_up, state["scorer"], settings.tunings.detectors)
         return lane
 
 
@@ -306,15 +340,16 @@ def _copy_columns(source: columns.Batch, target: columns.Batch, rows: NDArray[np
             target.ints[slot : slot + width] = source.ints[mine : mine + width, rows]
 
 
-def _symbols(record: str, field: str) -> dict[Any, int]:
+def symbols(record: str, field: str) -> dict[Any, int]:
+    """Return the number of each member of an enum field of a record's newest schema."""
     fields = {item["name"]: item for item in avro.load_schema(avro.latest_version(record))["fields"]}
     enum = {"verdict": Verdict, "state": DetectorState, "scope": Scope}[field]
     return {enum(symbol): number for number, symbol in enumerate(fields[field]["type"]["symbols"])}
 
 
-_VERDICT: Final = _symbols("scored_reading", "verdict")
-_STATE: Final = _symbols("scored_reading", "state")
-_SCOPE: Final = _symbols("window_count", "scope")
+_VERDICT: Final = symbols("scored_reading", "verdict")
+_STATE: Final = symbols("scored_reading", "state")
+_SCOPE: Final = symbols("window_count", "scope")
 _DETAILS: Final[dict[Reason, str]] = {
     Reason.EMPTY_VALUE: "the event has no value",
     Reason.TOO_LARGE: f"more than {avro.MAX_EVENT_BYTES} bytes",

@@ -10,6 +10,7 @@ from fleetwatch import avro, topics
 from streams import devices
 from streams.alerts import Transition, to_alert
 from streams.arrays import grown
+from streams.explain import explain
 from streams.inputs import CAMERA_TYPE, READINGS, Input
 from streams.rules import AnomalyRule, CountRule, LevelRule, Openings, Rule, SilenceRule
 from streams.windows import COUNT, NEVER, Entries, WindowRules
@@ -39,12 +40,13 @@ class Change(NamedTuple):
 
 
 class Cause(NamedTuple):
-    """What an alert names as its cause: the unit of the value, the device's site, time (ms) and offset."""
+    """What an alert names as its cause: the unit of the value, the device's site, time (ms), offset, and why."""
 
     unit: str
     site: int
     ingest_ms: int
     offset: int
+    why: str = ""
 
 
 class LaneRules:
@@ -85,7 +87,9 @@ class LaneRules:
             event = int(chosen[change.at])
             unit = batch.text("unit", event) if self.source is READINGS else ""
             site = _last(rows, accepted.sites, self.sites, change)
-            self._send(names, change, Cause(unit, site, int(raw.times[event]), int(raw.offsets[event])), out)
+            scores = accepted.scores if change.fires and isinstance(change.rule, AnomalyRule) else None
+            why = explain(scores, change.at) if scores is not None else ""
+            self._send(names, change, Cause(unit, site, int(raw.times[event]), int(raw.offsets[event]), why), out)
         self.last_seen = last_seen
         self.sites[rows] = accepted.sites
 
@@ -141,7 +145,6 @@ class LaneRules:
     def _fold_counts(self, rule: CountRule, accepted: Accepted, send: Send) -> None:
         """Interleave "the count was reached" and "a window closed" in the order of the events."""
         openings, folded = self.openings[rule.name], accepted.folded
-        size = self.windows.size_ms
         reached = (folded.running == rule.at_least) & self._matches[rule.name][accepted.rows]
         steps = [(at, 1, at) for at in np.flatnonzero(reached).tolist()]
         steps += [(at, 0, number) for number, (at, _) in enumerate(folded.closed.tolist())]
@@ -149,7 +152,7 @@ class LaneRules:
             if not is_reached:
                 self._resolve_counts(rule, folded.final, folded.closed[number : number + 1], send)
                 continue
-            row, window = int(accepted.rows[at]), int(accepted.times[at]) // size
+            row, window = int(accepted.rows[at]), int(folded.window[at])
             openings.last[row] = max(openings.last[row], window) if openings.is_open[row] else window
             if not openings.is_open[row]:
                 openings.is_open[row], openings.started[row] = True, accepted.times[at]
@@ -165,7 +168,7 @@ class LaneRules:
             openings.last[still] = np.maximum(openings.last[still], window)
             for row in np.flatnonzero(openings.is_open & ~still & (openings.last < window)).tolist():
                 openings.is_open[row] = False
-                started, ended = int(openings.started[row]), window * self.windows.size_ms
+                started, ended = int(openings.started[row]), window * self.windows.step_ms
                 send(Change(rule, row, at, False, started, ended, float(counts[row])))
 
     def _send(self, names: Names, change: Change, cause: Cause, out: Outputs) -> None:
@@ -183,8 +186,9 @@ class LaneRules:
             topic=self.source.topic,
             partition=self.partition,
             offset=cause.offset,
+            why=cause.why,
         )
-        out.messages.append((topics.ALERTS, key, avro.encode(to_alert(transition, self.windows))))
+        out.add(topics.ALERTS, [key], [avro.encode(to_alert(transition, self.windows))])
         out.count("alerts_fired" if change.fires else "alerts_resolved", 1)
 
     def _reserve(self, names: Names) -> None:

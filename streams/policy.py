@@ -1,12 +1,8 @@
-"""The alarm policy: raw detector scores to calibrated ones, and to a verdict. One compiled fold in offset order.
+"""Calibration: raw scores of a sensor type's models become comparable. One compiled fold in offset order.
 
 Each detector's raw score is compared with its own past for that sensor type: H = -log10 of the share of past scores
-that were at least as high, so that "1 in 10,000" means the same for every detector. The evidence against a reading
-adds how far it lies out (``magnitude``, in deviations of its own device):
-
-    evidence = (min(magnitude, 12) + mean of the detectors' H) / 2        score = 1 - 10 ** -evidence
-
-A detector that is still cold takes no part. Past scores fade with a half-life of ``HALF_LIFE`` readings.
+that were at least as high, so that "1 in 10,000" means the same for every detector. Past scores fade with a half-life
+of ``HALF_LIFE`` readings. As a score: 1 - 10 ** -H.
 """
 
 from __future__ import annotations
@@ -22,7 +18,7 @@ if TYPE_CHECKING:
 BINS: Final = 256
 HALF_LIFE: Final = 20_000
 EVIDENCE_THRESHOLD: Final = 4.0
-"""Evidence at which a reading is an anomaly; as a score: 0.9999."""
+"""The bar of the alarm policy, whatever the detector, as a combined score: 0.9999."""
 _GROWTH: Final = 2.0 ** (1.0 / HALF_LIFE)
 
 
@@ -41,18 +37,12 @@ def _tail(histogram, weight, score):
 
 
 @njit(cache=True, nogil=True)
-def _fold(models, raw, usable, magnitude, histograms, weights, tails, evidence):
+def _fold(models, raw, usable, histograms, weights, tails):
     for i in range(models.shape[0]):
         m = models[i]
-        used = 0
-        total = 0.0
         for d in range(raw.shape[1]):
             if usable[i, d]:
                 tails[i, d] = _tail(histograms[m, d], weights[m], raw[i, d])
-                total += tails[i, d]
-                used += 1
-        if used > 0:
-            evidence[i] = 0.5 * (min(magnitude[i], 12.0) + total / used)
         weights[m] *= _GROWTH
         if weights[m] > 1e12:
             histograms[m] /= weights[m]
@@ -67,22 +57,17 @@ class PolicyFold:
         self.weights = np.ones(0, np.float64)
 
     def fold(
-        self,
-        models: NDArray[np.int64],
-        raw: NDArray[np.float64],
-        usable: NDArray[np.bool_],
-        magnitude: NDArray[np.float64],
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return each detector's H (n, detectors; NaN where unusable) and the evidence (n; NaN where none)."""
+        self, models: NDArray[np.int64], raw: NDArray[np.float64], usable: NDArray[np.bool_]
+    ) -> NDArray[np.float64]:
+        """Return each detector's H (n, detectors), NaN where unusable."""
         more = int(models.max(initial=-1)) + 1 - len(self.weights)
         if more > 0:
             shape = (more, *self.histograms.shape[1:])
             self.histograms = np.concatenate([self.histograms, np.zeros(shape)])
             self.weights = np.concatenate([self.weights, np.ones(more)])
         tails = np.full(raw.shape, np.nan)
-        evidence = np.full(len(models), np.nan)
-        _fold(models, raw, usable, magnitude, self.histograms, self.weights, tails, evidence)
-        return tails, evidence
+        _fold(models, raw, usable, self.histograms, self.weights, tails)
+        return tails
 
     def snapshot(self) -> dict[str, NDArray[Any]]:
         """Return what ``restore`` needs."""

@@ -87,6 +87,15 @@ class ModelRegistry:
                 log.warning("model_ignored", path=str(description), reason=f"{type(error).__name__}: {error}")
         return found
 
+    def load(self, sensor_type: str, version: str) -> ActiveModel | None:
+        """Return one version of a model, active or not; None, and a line in the log, if it cannot be read."""
+        path = self._root / _folder_name(sensor_type) / f"{version}.skops"
+        try:
+            return ActiveModel(version, isolation_forest.flatten(_load(path)))
+        except Exception as error:  # noqa: BLE001  # damaged files raise whatever their bytes provoke
+            log.warning("model_ignored", path=str(path), reason=f"{type(error).__name__}: {error}")
+            return None
+
     def _store(self, record: ModelVersion, model: Any) -> None:
         import skops.io  # noqa: PLC0415  # slow to import, needed when a model is stored or loaded
 

@@ -1,16 +1,32 @@
-"""Scores of a batch of readings: features, both models, policy. State for one partition."""
+"""Scores of a batch of readings: features, every detector, calibration, alarm policy. State for one partition.
+
+What a detector says becomes an excess: powers of ten beyond the bar of the device's plan.
+
+| detector | says | bar |
+| --- | --- | --- |
+| adaptive | 0.25 y + H | threshold |
+| deviation | -log10 of the chance | sudden |
+| half-space-trees, isolation-forest | H + 0.25 min(size of the deviation, 6) | threshold + 0.75 |
+
+Those that vote compete: the largest excess goes to the alarm policy.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 
 from streams import features
+from streams.alarms import AlarmFold
 from streams.arrays import grown
+from streams.detectors.adaptive import AdaptiveFold
+from streams.detectors.deviation import DeviationFold
 from streams.detectors.half_space_trees import HalfSpaceTreesFold
+from streams.pace import PaceFold
 from streams.policy import EVIDENCE_THRESHOLD, PolicyFold, as_score
+from streams.tuning import DETECTORS, SUDDEN, THRESHOLD, VOTERS, PlanFold
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,45 +34,71 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from streams.batch import ActiveModel
+    from streams.detectors.adaptive import Unusual
+    from streams.detectors.deviation import Deviations
+
+ADAPTIVE, DEVIATION = range(2)
+_SIZE_WEIGHT, _SIZE_LIMIT = 0.25, 6.0
+_MODEL_MARGIN: Final = 0.75
+"""Models know less of a device than its own past does: they must be surer (the best of five values on NAB)."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Columns of a scored batch; NaN where there is no score (yet)."""
+    """Columns of a scored batch; NaN where there is no score (yet).
+
+    ``rarity`` has a column for each of DETECTORS, in powers of ten: 4 is "1 in 10,000"; ``winner`` is the detector that
+    is furthest beyond its bar.
+    """
 
     online: NDArray[np.float64]
     batch: NDArray[np.float64]
     score: NDArray[np.float64]
     is_ready: NDArray[np.bool_]
     is_anomaly: NDArray[np.bool_]
+    is_record: NDArray[np.bool_]
     has_model: NDArray[np.bool_]
     x: NDArray[np.float64]
     is_settled: NDArray[np.bool_]
+    rarity: NDArray[np.float64]
+    winner: NDArray[np.int64]
+    unusual: Unusual
+    deviations: Deviations
 
 
 class Scorer:
-    """Feature, half-space-trees and calibration state of one partition; rows are devices, models sensor types."""
+    """State of one partition; rows are devices, models sensor types."""
 
-    def __init__(self, warm_up: int) -> None:
+    def __init__(self, warm_up: int, voters: Sequence[str] = VOTERS) -> None:
         self.warm_up = warm_up
+        self._votes = np.array([name in voters for name in DETECTORS])
         self.seen = np.zeros(0, np.int64)
         self.stats = np.zeros((0, features.WIDTH), np.float64)
-        self.typical = np.zeros(0, np.float64)
+        self.pace = PaceFold()
+        self.plans = PlanFold()
+        self.adaptive = AdaptiveFold()
+        self.deviation = DeviationFold()
         self.trees = HalfSpaceTreesFold()
         self.policy = PolicyFold(2)
+        self.alarms = AlarmFold()
 
-    def fold(
+    def fold(  # noqa: PLR0913, PLR0917  # the columns of a batch
         self,
         rows: NDArray[np.int64],
         models: NDArray[np.int64],
+        times: NDArray[np.int64],
         values: NDArray[np.float64],
         active: Sequence[ActiveModel | None],
+        overrides: NDArray[np.float64],
     ) -> Scores:
-        """Score a batch in offset order, then learn from it. ``active`` is the batch model of each model number."""
+        """Score a batch in offset order, then learn from it.
+
+        ``times`` are event times (ms), ``active`` is the batch model of each model number and ``overrides`` (models,
+        tuning.WIDTH) its settings.
+        """
         devices = int(rows.max(initial=-1)) + 1
         self.seen = grown(self.seen, devices)
         self.stats = grown(self.stats, devices)
-        self.typical = grown(self.typical, devices, features.TYPICAL)
         found, seen_before = features.fold_features(rows, values, self.seen, self.stats)
         is_settled = seen_before >= self.warm_up
         x = features.squash(found)
@@ -66,38 +108,52 @@ class Scorer:
             if model is not None:
                 mine = models == number
                 raw[mine, 1] = model.forest.score(x[mine])
-        has_model = ~np.isnan(raw[:, 1])
-        magnitude = features.fold_magnitude(rows, found, self.typical)
-        usable = ~np.isnan(raw) & is_settled[:, None]
-        tails, evidence = self.policy.fold(models, raw, usable, magnitude)
-        is_ready = ~np.isnan(evidence)
+        tails = self.policy.fold(models, raw, ~np.isnan(raw) & is_settled[:, None])
+
+        intervals, gaps = self.pace.fold(rows, times)
+        plans = self.plans.fold(rows, models, intervals, self.warm_up, overrides)
+        unusual = self.adaptive.fold(rows, times, values, gaps, plans)
+        deviations = self.deviation.fold(rows, values, gaps)
+        size = np.minimum(_SIZE_WEIGHT * deviations.size, _SIZE_WEIGHT * _SIZE_LIMIT)
+        says = np.stack([unusual.score, deviations.evidence, tails[:, 0] + size, tails[:, 1] + size], axis=1)
+        bars = plans[:, [THRESHOLD, SUDDEN, THRESHOLD, THRESHOLD]]
+        bars[:, 2:] += _MODEL_MARGIN
+        excess = says - bars
+        excess[:, ~self._votes] = -np.inf
+        excess[np.isnan(excess)] = -np.inf
+        winner = excess.argmax(axis=1)
+        raised, is_record, is_alarm, is_ready = self.alarms.fold(
+            rows, values, excess[np.arange(len(rows)), winner], plans
+        )
+        evidence = EVIDENCE_THRESHOLD + raised
         return Scores(
             online=as_score(tails[:, 0]),
             batch=as_score(tails[:, 1]),
-            score=as_score(evidence),
+            score=as_score(np.where(is_alarm, np.maximum(evidence, EVIDENCE_THRESHOLD), evidence)),
             is_ready=is_ready,
-            is_anomaly=is_ready & (evidence >= EVIDENCE_THRESHOLD),
-            has_model=has_model,
+            is_anomaly=is_alarm,
+            is_record=is_record,
+            has_model=~np.isnan(raw[:, 1]),
             x=x,
             is_settled=is_settled,
+            rarity=np.column_stack([unusual.rarity, deviations.evidence, tails]),
+            winner=winner,
+            unusual=unusual,
+            deviations=deviations,
         )
+
+    _PARTS: Final = ("pace", "plans", "adaptive", "deviation", "trees", "policy", "alarms")
 
     def snapshot(self) -> dict[str, Any]:
         """Return what ``restore`` needs."""
-        return {
-            "seen": self.seen,
-            "stats": self.stats,
-            "typical": self.typical,
-            "trees": self.trees.snapshot(),
-            "policy": self.policy.snapshot(),
-        }
+        parts: dict[str, Any] = {part: getattr(self, part).snapshot() for part in self._PARTS}
+        return parts | {"seen": self.seen, "stats": self.stats}
 
     @classmethod
-    def restore(cls, warm_up: int, state: dict[str, Any]) -> Self:
+    def restore(cls, warm_up: int, state: dict[str, Any], voters: Sequence[str] = VOTERS) -> Self:
         """Return a scorer that goes on where the snapshot was taken."""
-        scorer = cls(warm_up)
+        scorer = cls(warm_up, voters)
         scorer.seen, scorer.stats = state["seen"].copy(), state["stats"].copy()
-        scorer.typical = state["typical"].copy()
-        scorer.trees = HalfSpaceTreesFold.restore(state["trees"])
-        scorer.policy = PolicyFold.restore(state["policy"])
+        for part in cls._PARTS:
+            setattr(scorer, part, type(getattr(scorer, part)).restore(state[part]))
         return scorer

@@ -1,7 +1,7 @@
 """Batch transport for Faust: an agent gets one event per partition and fetch, carrying all its raw records.
 
 Faust's cost is per event delivered to an agent. For the *hot* topics this transport's consumer yields one message
-for all that a fetch brought of a partition: its value is the list of aiokafka records, its offset the last one's.
+for all that a fetch brought of a partition: its value is the records as columns, its offset the last one's.
 Agents of other topics, and table changelogs, see ordinary messages.
 
 Offsets of hot topics are committed by a bookkeeping of their own (``Ledger``): one past the longest prefix of
@@ -23,10 +23,14 @@ from aiokafka import TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
+from streams.fetcher import to_columns, use_columns
+
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 
     from aiokafka import AIOKafkaConsumer
+
+    from fleetwatch.record_batch import Records
 
 
 class Ledger:
@@ -65,7 +69,7 @@ class Ledger:
 
 
 class RawSchema(faust.Schema):
-    """Leaves keys and values as they are: a batch's value is its list of records."""
+    """Leaves keys and values as they are: a batch's value is its records."""
 
     def loads_key(self, app: Any, message: Any, **_: Any) -> Any:  # noqa: ARG002  # Faust's signature
         """Return the key unchanged."""
@@ -141,14 +145,14 @@ class BatchConsumer(driver.Consumer):
         yield from hot.items()
         yield from self.scheduler.iterate(other)
 
-    def _to_batch(self, tp: TP, records: list[Any]) -> Any:
-        last = records[-1]
+    def _to_batch(self, tp: TP, fetched: list[Any]) -> Any:
+        records = to_columns(fetched)
         return ConsumerMessage(
             tp.topic,
             tp.partition,
-            last.offset,
-            last.timestamp / 1000.0,
-            last.timestamp_type,
+            int(records.offsets[-1]),
+            int(records.times[-1]) / 1000.0,
+            0,
             (),
             None,
             records,
@@ -188,9 +192,15 @@ class BatchConsumer(driver.Consumer):
             await super()._add_gap(tp, offset_from, offset_to)
 
     async def perform_seek(self) -> None:
-        """Go back to what is committed: everything after it is delivered again, so the ledgers start anew."""
+        """Go back to what is committed, or to the offsets that the application names for hot partitions.
+
+        Everything after it is delivered again, so the ledgers start anew.
+        """
         self.ledgers.clear()
         await super().perform_seek()
+        offsets = await self.app.start_offsets({tp for tp in self.assignment() if self.is_hot(tp.topic)})
+        if offsets:
+            await self.seek_wait(offsets)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Forget the ledgers: whoever gets the partitions next reads from what was committed."""
@@ -208,18 +218,28 @@ class BatchTransport(driver.Transport):
 class BatchApp(faust.App):
     """A Faust app whose ``hot_topics`` come in batches.
 
-    ``stream_wait_empty`` must stay off: with batches that wait for a checkpoint it would hang a rebalance.
+    ``start_offsets`` may be replaced: it is asked after each assignment where to begin, for partitions whose state
+    knows better than what was committed. ``stream_wait_empty`` must stay off: with batches that wait for a checkpoint
+    it would hang a rebalance.
     """
+
+    start_offsets: Callable[[set[TP]], Awaitable[dict[TP, int]]]
 
     def __init__(self, *args: Any, hot_topics: set[str], fetch_wait_ms: int = 500, **kwargs: Any) -> None:
         self.hot_topics = frozenset(hot_topics)
         self.fetch_wait_ms = fetch_wait_ms
+        use_columns(hot_topics)
+
+        async def committed(_: set[TP]) -> dict[TP, int]:
+            return {}
+
+        self.start_offsets = committed
         super().__init__(*args, **kwargs)
 
     def _new_transport(self) -> BatchTransport:
         return BatchTransport(self.conf.broker_consumer, self)
 
 
-def batch_of(event: Any) -> tuple[str, int, list[Any]]:
+def batch_of(event: Any) -> tuple[str, int, Records]:
     """Return topic, partition and raw records of a batch event."""
     return event.message.topic, event.message.partition, event.value

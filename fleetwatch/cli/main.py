@@ -13,7 +13,7 @@ from fleetwatch.settings import unknown_variables
 
 def build_app() -> typer.Typer:
     """Return the whole command line."""
-    from fleetwatch.cli import alert, dashboard, schemas, simulate, sink, topics, up, worker
+    from fleetwatch.cli import alert, dashboard, evaluate, schemas, simulate, sink, topics, up, worker
 
     app = typer.Typer(
         name="fleetwatch",
@@ -22,7 +22,7 @@ def build_app() -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
-    for module in (up, simulate, worker, sink, alert, dashboard, topics, schemas):
+    for module in (up, simulate, worker, sink, alert, dashboard, topics, schemas, evaluate):
         module.add_to(app)
     return app
 

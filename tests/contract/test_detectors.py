@@ -17,12 +17,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from streams import detectors, features, state
+from streams import detectors, features, tuning
 from streams.batch import ActiveModel
-from streams.detectors import half_space_trees, isolation_forest
+from streams.detectors import adaptive, deviation, half_space_trees, isolation_forest
+from streams.detectors.adaptive import AdaptiveFold
+from streams.detectors.deviation import DeviationFold
 from streams.detectors.half_space_trees import HalfSpaceTreesFold
 from streams.detectors.isolation_forest import FlatForest
+from streams.pace import PaceFold
+from streams.policy import as_score
 from streams.scoring import Scorer
+from streams.tuning import PlanFold
+from tests.unit.streams.lanes import through_the_changelog
 
 EVENTS = 1200
 KINDS = 2
@@ -77,27 +83,82 @@ class Forest:
         return Forest(FlatForest(**(stored | numbers)))
 
 
+TIMES = np.arange(EVENTS) * 60_000
+"""Event times of the stream (ms): five devices, each every five minutes on average."""
+
+
+class Adaptive:
+    """Needs plans, which need the interval; knows where in the stream it is."""
+
+    def __init__(self) -> None:
+        self._at, self._pace, self._plans, self._fold = 0, PaceFold(), PlanFold(), AdaptiveFold()
+
+    def fold(self, kinds: np.ndarray, rows: np.ndarray, values: np.ndarray, x: np.ndarray) -> np.ndarray:
+        del x
+        times = TIMES[self._at : self._at + len(rows)]
+        self._at += len(rows)
+        intervals, gaps = self._pace.fold(rows, times)
+        plans = self._plans.fold(rows, kinds, intervals, 30, np.full((KINDS, tuning.WIDTH), np.nan))
+        return as_score(self._fold.fold(rows, times, values, gaps, plans).score)
+
+    def snapshot(self) -> dict[str, Any]:
+        parts = {"pace": self._pace, "plans": self._plans, "fold": self._fold}
+        return {name: part.snapshot() for name, part in parts.items()} | {"at": np.array([self._at])}
+
+    def restore(self, stored: dict[str, Any]) -> Adaptive:
+        again = Adaptive()
+        again._at = int(stored["at"][0])
+        again._pace, again._plans = PaceFold.restore(stored["pace"]), PlanFold.restore(stored["plans"])
+        again._fold = AdaptiveFold.restore(stored["fold"])
+        return again
+
+
+class Deviation:
+    """Needs devices and values only."""
+
+    def __init__(self, fold: DeviationFold | None = None) -> None:
+        self._fold = fold or DeviationFold()
+
+    def fold(self, kinds: np.ndarray, rows: np.ndarray, values: np.ndarray, x: np.ndarray) -> np.ndarray:
+        del kinds, x
+        return as_score(self._fold.fold(rows, values, np.zeros(len(rows), np.bool_)).evidence)
+
+    def snapshot(self) -> dict[str, Any]:
+        return self._fold.snapshot()
+
+    def restore(self, stored: dict[str, Any]) -> Deviation:
+        return Deviation(DeviationFold.restore(stored))
+
+
 class Whole:
-    """The scorer: features, both detectors, policy. ``which`` column of its scores is looked at."""
+    """The scorer: features, all detectors, policies. ``which`` column of its scores is looked at."""
 
     def __init__(self, which: str, scorer: Scorer | None = None) -> None:
-        self._which = which
+        self._which, self._at = which, 0
         self._scorer = scorer or Scorer(warm_up=30)
 
     def fold(self, kinds: np.ndarray, rows: np.ndarray, values: np.ndarray, x: np.ndarray) -> np.ndarray:
         del x
+        times = TIMES[self._at : self._at + len(rows)] // 300
+        self._at += len(rows)
         active = [ActiveModel("v", trained()), None][: int(kinds.max(initial=-1)) + 1]
-        scores: np.ndarray = getattr(self._scorer.fold(rows, kinds, values, active), self._which)
+        scores: np.ndarray = getattr(
+            self._scorer.fold(rows, kinds, times, values, active, np.full((KINDS, tuning.WIDTH), np.nan)), self._which
+        )
         return scores
 
     def snapshot(self) -> dict[str, Any]:
-        return self._scorer.snapshot()
+        return self._scorer.snapshot() | {"at": np.array([self._at])}
 
     def restore(self, stored: dict[str, Any]) -> Whole:
-        return Whole(self._which, Scorer.restore(30, stored))
+        again = Whole(self._which, Scorer.restore(30, stored))
+        again._at = int(stored["at"][0])
+        return again
 
 
 MAKERS = {
+    adaptive.__name__: Adaptive,
+    deviation.__name__: Deviation,
     half_space_trees.__name__: Trees,
     isolation_forest.__name__: Forest,
     "scorer, online": lambda: Whole("online"),
@@ -173,7 +234,7 @@ def test_a_detector_made_again_gives_the_same_scores(name: str) -> None:
 def test_a_snapshot_changes_nothing(name: str, at: int) -> None:
     detector = MAKERS[name]()
     before = score(detector, 0, at)
-    stored = state.unpack(state.pack(detector.snapshot()))
+    stored = through_the_changelog(detector.snapshot())
     score(detector, at)  # whoever gave the snapshot goes on: what was stored is not touched by it
     after = score(MAKERS[name]().restore(stored), at)
     assert np.array_equal(np.concatenate([before, after]), expected(name), equal_nan=True)
@@ -182,7 +243,7 @@ def test_a_snapshot_changes_nothing(name: str, at: int) -> None:
 def test_what_is_restored_shares_nothing_with_its_snapshot(name: str) -> None:
     detector = MAKERS[name]()
     score(detector, 0, 600)
-    stored = state.unpack(state.pack(detector.snapshot()))
+    stored = through_the_changelog(detector.snapshot())
     first = score(detector.restore(stored), 600)
     assert np.array_equal(score(detector.restore(stored), 600), first, equal_nan=True)
 

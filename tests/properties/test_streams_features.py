@@ -151,24 +151,3 @@ def test_squash_never_turns_the_order_round(values: list[float]) -> None:
     squashed = features.squash(ordered)
     assert (np.diff(squashed) >= 0).all()
     assert ((squashed > 0) & (squashed < 1)).all()
-
-
-@MODEST
-@given(st.integers(0, 2**32), st.sets(st.integers(1, 399)))
-def test_magnitude_is_equal_to_its_reference_wherever_a_batch_is_cut(seed: int, cuts: set[int]) -> None:
-    """The largest deviation by what is typical of the device, which steps up when exceeded and down otherwise."""
-    random = np.random.default_rng(seed)
-    found, rows = random.standard_t(2, (400, features.COUNT)) * 3, random.integers(0, 2, 400)
-    kept = np.full(2, features.TYPICAL)
-    marks = [0, *sorted(cuts), 400]
-    parts = [
-        features.fold_magnitude(rows[start:stop], found[start:stop], kept) for start, stop in itertools.pairwise(marks)
-    ]
-    typical, expected = [features.TYPICAL] * 2, []
-    up = features._TYPICAL_STEP * (1 - features._RARE)
-    down = features._TYPICAL_STEP * features._RARE
-    for row, largest in zip(rows.tolist(), np.abs(found).max(axis=1).tolist(), strict=True):
-        expected.append(largest * features.TYPICAL / typical[row])
-        typical[row] = max(typical[row] + (up if largest > typical[row] else -down), features.TYPICAL)
-    assert np.concatenate(parts).tolist() == expected
-    assert kept.tolist() == typical

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fleetwatch import topics
+from fleetwatch.record_batch import Records
 from fleetwatch.records import Verdict
-from streams import state
 from streams.detectors.half_space_trees import WINDOW
 from streams.lane import Lane, LaneSettings
 from tests.unit.streams.lanes import (
@@ -27,12 +28,14 @@ from tests.unit.streams.lanes import (
     forest,
     make_rules,
     make_settings,
+    messages_of,
     pieces,
     poison,
     raw,
     reading,
     sent,
     some_of,
+    through_the_changelog,
 )
 
 if TYPE_CHECKING:
@@ -139,9 +142,9 @@ def test_a_restart_at_any_offset_gives_the_same_messages(
     expected = run(straight, pieces(batch, idle_at | {at}), clock)
     first = lane_of(topic)
     before = run(first, pieces(some_of(batch, 0, at), idle_at), clock) if at else []
-    blob = state.pack(first.snapshot())
+    stored = through_the_changelog(first.snapshot())
     run(first, pieces(some_of(batch, at, len(batch)), idle_at))  # the old owner goes on for a while
-    second = Lane.restore(topic, 0, SETTINGS, state.unpack(blob))
+    second = Lane.restore(topic, 0, SETTINGS, stored)
     assert second.next_offset == at
     again = max(0, at - 3)
     rest = [part for part in pieces(batch, idle_at | {again, at}) if part.offsets[-1] >= at]
@@ -150,7 +153,7 @@ def test_a_restart_at_any_offset_gives_the_same_messages(
     )
     assert by_topic(before + after) == by_topic(expected)
     assert by_topic([second.early()]) == by_topic([straight.early()])
-    assert state.pack(second.snapshot()) == state.pack(straight.snapshot())
+    assert messages_of(second.snapshot()) == messages_of(straight.snapshot())
 
 
 @MODEST
@@ -164,13 +167,10 @@ def test_duplicates_change_nothing_but_the_counter(drawn: tuple[str, list[Event]
     }
     doubled = [k for k in range(len(events)) for _ in range(2 if k in repeated & good else 1)]
     plain_out = lane_of(topic).process(batch, MODELS)
-    more = type(batch)(
-        topic,
-        0,
-        np.array(doubled, np.int64),  # both copies under the first one's offset, so that the outputs are comparable
-        batch.times[doubled],
-        [batch.keys[k] for k in doubled],
-        [batch.values[k] for k in doubled],
+    rows = np.array(doubled, np.int64)  # both copies under the first one's offset, so that the outputs are comparable
+    records = batch.records
+    more = replace(
+        batch, records=Records(rows, records.times[rows], records.keys.take(rows), records.values.take(rows))
     )
     doubled_out = lane_of(topic).process(more, MODELS)
     assert by_topic([doubled_out]) == by_topic([plain_out])
@@ -321,7 +321,7 @@ def test_long_streams_do_not_depend_on_cuts_and_restarts_either(cuts: set[int], 
     lane, outputs = lane_of(topics.READINGS), []
     for part in pieces(long_stream(), cuts | {restart_at}):
         if part.offsets[0] == restart_at:
-            lane = Lane.restore(topics.READINGS, 0, SETTINGS, state.unpack(state.pack(lane.snapshot())))
+            lane = Lane.restore(topics.READINGS, 0, SETTINGS, through_the_changelog(lane.snapshot()))
         outputs += run(lane, [part])
     assert (by_topic(outputs), counters(outputs)) == long_outputs()
 

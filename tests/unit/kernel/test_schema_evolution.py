@@ -94,7 +94,7 @@ def rows(values: list[bytes]) -> list[SensorReading | Reason]:
 
 def column_rows(values: list[bytes]) -> list[SensorReading | Reason]:
     batch = columns.decode_batch(values, [b"temp-1"] * len(values), SensorReading, key_field="device_id")
-    encoded = columns.encode_batch(batch, SensorReading)
+    encoded = columns.encode_batch(batch, SensorReading).to_list()
     return [
         row_status.reason_of(int(status)) if status else avro.decode(value, SensorReading)
         for status, value in zip(batch.status, encoded, strict=True)

@@ -79,33 +79,3 @@ def test_squash_keeps_the_order_and_stays_inside() -> None:
     assert squashed.min() > 0
     assert squashed.max() < 1
     assert features.squash(np.array([0.0, 4.0, -4.0])).tolist() == [0.5, 0.75, 0.25]
-
-
-def magnitude(found: np.ndarray, typical: np.ndarray) -> np.ndarray:
-    return features.fold_magnitude(np.zeros(len(found), np.int64), found, typical)
-
-
-def test_magnitude_is_the_largest_deviation_whatever_its_sign() -> None:
-    typical = np.array([features.TYPICAL])
-    assert magnitude(np.array([[1.0, -7.0, 2.0, 0.0, 3.0]]), typical).tolist() == [7.0]
-    assert magnitude(np.zeros((1, features.COUNT)), typical)[0] == 0.0
-    assert magnitude(np.empty((0, features.COUNT)), typical).tolist() == []
-
-
-def test_magnitude_is_measured_by_what_is_typical_of_the_device() -> None:
-    """One in two hundred readings lies beyond it: so a device that often leaps is given less weight for it."""
-    random = np.random.default_rng(7)
-    leaps = np.zeros((40_000, features.COUNT))
-    leaps[:, 0] = random.standard_t(2, 40_000)
-    typical = np.array([features.TYPICAL])
-    out = magnitude(leaps, typical)
-    beyond = np.abs(leaps[20_000:, 0]) > np.abs(leaps[20_000:, 0])[out[20_000:] <= features.TYPICAL].max()
-    assert 0.002 < beyond.mean() < 0.01
-    assert typical[0] > 2 * features.TYPICAL
-
-
-def test_what_is_typical_is_never_less_than_of_normal_noise() -> None:
-    typical = np.array([features.TYPICAL])
-    found = np.random.default_rng(8).normal(0, 0.1, (5_000, features.COUNT))
-    assert np.allclose(magnitude(found, typical), np.abs(found).max(axis=1), rtol=1e-12)
-    assert typical[0] == features.TYPICAL

@@ -18,6 +18,7 @@ from fleetwatch.records import (
     Stage,
     Verdict,
     from_millis,
+    to_millis,
 )
 from fleetwatch.validate import stage_of
 from streams import features
@@ -25,6 +26,7 @@ from streams.detectors.half_space_trees import NAME as ONLINE_MODEL
 from streams.detectors.half_space_trees import WINDOW
 from streams.lane import Lane
 from streams.scoring import Scorer
+from streams.tuning import SETTLE, Tunings
 from tests.unit.streams.lanes import (
     START_MS,
     counters,
@@ -155,7 +157,8 @@ def test_records_that_the_state_includes_are_skipped() -> None:
 
 def test_offsets_may_have_holes() -> None:
     events = [event(reading(1000 * n, seq=n)) for n in range(4)]
-    batch = replace(raw(events), offsets=np.array([5, 9, 10, 40]))
+    batch = raw(events)
+    batch = replace(batch, records=replace(batch.records, offsets=np.array([5, 9, 10, 40])))
     lane = make_lane()
     lane.next_offset = 7
     assert [record.source_offset for record in sent(lane.process(batch, {}), topics.SCORED)] == [9, 10, 40]
@@ -218,26 +221,31 @@ def noise(count: int, device: str = "press-1", sensor_type: str = "temperature",
     ]
 
 
-def test_with_a_batch_model_a_device_is_ready_after_its_own_warm_up() -> None:
-    out = make_lane(warm_up=7).process(raw(noise(20)), {"temperature": forest()})
-    scored = sent(out, topics.SCORED)
-    assert [record.state for record in scored] == [DetectorState.WARMING_UP] * 7 + [DetectorState.READY] * 13
-    assert {record.batch_model for record in scored} == {"v0"}
-    for record in scored[7:]:
-        assert record.online_score is None  # the trees of the sensor type are cold still
-        assert record.batch_score is not None
-        assert record.score is not None
-        assert 0 <= record.batch_score <= 1
-        assert 0 <= record.score <= 1
-        assert record.verdict is Verdict.NORMAL
+def test_a_device_is_ready_after_its_own_warm_up() -> None:
+    """No sooner than its interval is known, and whether or not there are models of its type."""
+    for warm_up, ready_from in ((5, SETTLE), (25, 25)):
+        scored = sent(make_lane(warm_up=warm_up).process(raw(noise(40)), {"temperature": forest()}), topics.SCORED)
+        states = [record.state for record in scored]
+        assert states == [DetectorState.WARMING_UP] * ready_from + [DetectorState.READY] * (40 - ready_from)
+        assert {record.batch_model for record in scored} == {"v0"}
+        for record in scored[:ready_from]:
+            assert (record.online_score, record.batch_score, record.score) == (None, None, None)
+            assert record.verdict is Verdict.UNKNOWN
+        for record in scored[ready_from:]:
+            assert record.online_score is None  # the trees of the sensor type are cold still
+            assert record.batch_score is not None
+            assert record.score is not None
+            assert 0 <= record.batch_score <= 1
+            assert 0 <= record.score <= 1
+            assert record.verdict is Verdict.NORMAL
 
 
-def test_without_a_batch_model_the_trees_make_it_ready() -> None:
+def test_without_a_batch_model_the_trees_score_once_they_are_warm() -> None:
     scored = sent(make_lane().process(raw(noise(WINDOW + 10)), {"other": forest()}), topics.SCORED)
-    states = [record.state for record in scored]
-    assert states == [DetectorState.WARMING_UP] * WINDOW + [DetectorState.READY] * 10
     assert {record.batch_model for record in scored} == {""}
+    assert all(record.online_score is None for record in scored[:WINDOW])
     assert all(record.online_score is not None and record.batch_score is None for record in scored[WINDOW:])
+    assert all(record.state is DetectorState.READY for record in scored[SETTLE:])
 
 
 def test_scores_are_the_scorers() -> None:
@@ -254,8 +262,10 @@ def test_scores_are_the_scorers() -> None:
     expected = Scorer(make_settings().warm_up).fold(
         np.array([devices.index(record.device_id) for record in scored]),
         np.array([kinds.index(record.sensor_type) for record in scored]),
+        np.array([to_millis(record.event_time) for record in scored]),
         np.array([record.value for record in scored]),
         [models[kind] for kind in kinds],
+        Tunings().table(kinds),
     )
     for name, column in (("online_score", expected.online), ("batch_score", expected.batch), ("score", expected.score)):
         found = np.array([np.nan if getattr(r, name) is None else getattr(r, name) for r in scored])

@@ -1,4 +1,4 @@
-"""Calibration and evidence against the formulas of the module's docstring."""
+"""Calibration against the formula of the module's docstring."""
 
 from __future__ import annotations
 
@@ -8,18 +8,16 @@ import pytest
 from streams.policy import BINS, EVIDENCE_THRESHOLD, HALF_LIFE, PolicyFold, as_score
 
 
-def fold(policy: PolicyFold, scores: list[float] | np.ndarray, magnitude: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+def fold(policy: PolicyFold, scores: list[float] | np.ndarray) -> np.ndarray:
     """One detector, one sensor type."""
     raw = np.ascontiguousarray(np.asarray(scores, np.float64)[:, None])
-    count = len(raw)
-    tails, evidence = policy.fold(np.zeros(count, np.int64), raw, ~np.isnan(raw), np.full(count, magnitude))
-    return tails[:, 0], evidence
+    return policy.fold(np.zeros(len(raw), np.int64), raw, ~np.isnan(raw))[:, 0]
 
 
 def test_h_is_the_tail_share_after_every_step() -> None:
     """-log10 of the share of scores so far (this one included) in the score's bin or above, weighted by age."""
     scores = np.random.default_rng(1).beta(2, 6, 700)
-    tails, _ = fold(PolicyFold(1), scores)
+    tails = fold(PolicyFold(1), scores)
     bins = np.minimum((scores * BINS).astype(int), BINS - 1)
     weights = 2.0 ** (np.arange(len(scores)) / HALF_LIFE)
     for k in range(len(scores)):
@@ -31,43 +29,26 @@ def test_h_is_the_tail_share_after_every_step() -> None:
 def test_one_in_ten_thousand_is_four() -> None:
     """A score that ten thousand others stay below has H = 4, whatever the detector's own scale."""
     for usual, strange in ((0.3, 0.9), (0.01, 0.05)):
-        tails, _ = fold(PolicyFold(1), [usual] * 9_999 + [strange])
+        tails = fold(PolicyFold(1), [usual] * 9_999 + [strange])
         assert tails[-1] == pytest.approx(4.0, abs=0.1)
         assert tails[-2] == pytest.approx(0.0, abs=1e-12)
 
 
-def test_evidence_adds_the_magnitude_to_the_mean_of_the_detectors() -> None:
-    policy = PolicyFold(2)
-    random = np.random.default_rng(2)
-    raw = random.random((300, 2))
-    magnitude = random.uniform(0, 20, 300)
-    tails, evidence = policy.fold(np.zeros(300, np.int64), raw, np.ones((300, 2), np.bool_), magnitude)
-    assert np.allclose(evidence, 0.5 * (np.minimum(magnitude, 12) + tails.mean(axis=1)), rtol=1e-12)
-
-
 def test_a_cold_detector_takes_no_part() -> None:
-    """Nothing is added to its histogram, its H is missing, and the evidence rests on the other alone."""
+    """Nothing is added to its histogram, its H is missing, and the other's is what it would be alone."""
     raw = np.column_stack([np.random.default_rng(3).random(200), np.full(200, np.nan)])
     both, alone = PolicyFold(2), PolicyFold(1)
-    tails, evidence = both.fold(np.zeros(200, np.int64), raw, ~np.isnan(raw), np.ones(200))
+    tails = both.fold(np.zeros(200, np.int64), raw, ~np.isnan(raw))
     assert np.isnan(tails[:, 1]).all()
     assert not both.histograms[0, 1].any()
-    _, expected = fold(alone, raw[:, 0], magnitude=1.0)
-    assert np.array_equal(evidence, expected)
-
-
-def test_without_any_detector_there_is_no_evidence() -> None:
-    """Missing, and not a low number: the reading is still warming up."""
-    _, evidence = fold(PolicyFold(1), [np.nan] * 5, magnitude=100.0)
-    assert np.isnan(evidence).all()
-    assert np.isnan(as_score(evidence)).all()
+    assert np.array_equal(tails[:, 0], fold(alone, raw[:, 0]))
 
 
 def test_sensor_types_are_calibrated_apart() -> None:
     raw = np.random.default_rng(4).random((400, 1))
     models = np.arange(400) % 2
-    tails, _ = PolicyFold(1).fold(models, raw, np.ones((400, 1), np.bool_), np.zeros(400))
-    alone, _ = fold(PolicyFold(1), raw[models == 1, 0])
+    tails = PolicyFold(1).fold(models, raw, np.ones((400, 1), np.bool_))
+    alone = fold(PolicyFold(1), raw[models == 1, 0])
     assert np.array_equal(tails[models == 1, 0], alone)
 
 
@@ -75,10 +56,10 @@ def test_after_a_half_life_the_past_weighs_half() -> None:
     policy = PolicyFold(1)
     fold(policy, [0.9])
     fold(policy, np.full(HALF_LIFE - 1, np.nan))  # readings without a score age it as well
-    tails, _ = fold(policy, [0.1])
+    tails = fold(policy, [0.1])
     # 0.9 weighs 1, the new 0.1 weighs 2: all are as high as 0.1
     assert tails[0] == pytest.approx(0.0, abs=1e-12)
-    tails, _ = fold(policy, [0.95])
+    tails = fold(policy, [0.95])
     assert 10 ** -tails[0] == pytest.approx(2 / 5, rel=1e-3)
 
 
@@ -91,14 +72,14 @@ def test_scaling_the_weights_down_changes_no_h() -> None:
     factor = 0.999_995e12 / about_to.weights[0]
     about_to.histograms *= factor
     about_to.weights *= factor
-    expected, _ = fold(plain, scores[300:])
-    found, _ = fold(about_to, scores[300:])
+    expected = fold(plain, scores[300:])
+    found = fold(about_to, scores[300:])
     assert about_to.weights[0] < 2
     assert np.allclose(found, expected, rtol=1e-9, atol=1e-12)
 
 
 def test_scores_at_the_edges_have_a_bin() -> None:
-    tails, _ = fold(PolicyFold(1), [0.0, 1.0, 1.0, 0.0])
+    tails = fold(PolicyFold(1), [0.0, 1.0, 1.0, 0.0])
     assert np.isfinite(tails).all()
     assert tails[-1] == pytest.approx(0.0, abs=1e-12)
 
@@ -106,12 +87,3 @@ def test_scores_at_the_edges_have_a_bin() -> None:
 def test_a_score_is_in_0_to_1() -> None:
     assert as_score(np.array([0.0, -0.0, 1.0, 8.0])).tolist() == pytest.approx([0.0, 0.0, 0.9, 1 - 1e-8])
     assert as_score(np.array([EVIDENCE_THRESHOLD]))[0] == pytest.approx(1 - 10**-EVIDENCE_THRESHOLD, abs=1e-12)
-
-
-def test_rarity_and_size_add_up_to_an_anomaly() -> None:
-    """Rare for the detector but small, or somewhat out but usual for the detector: no anomaly. Both: one."""
-    policy = PolicyFold(1)
-    fold(policy, np.full(9_999, 0.3))
-    assert fold(policy, [0.9], magnitude=1.0)[1][0] < EVIDENCE_THRESHOLD
-    assert fold(policy, [0.3], magnitude=6.0)[1][0] < EVIDENCE_THRESHOLD
-    assert fold(policy, [0.9], magnitude=8.0)[1][0] >= EVIDENCE_THRESHOLD

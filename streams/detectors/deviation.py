@@ -1,0 +1,237 @@
+"""Sudden deviations, per device: how unlikely a reading is given the readings just before it.
+
+Four questions, each answered in powers of ten ("1 in 10^e"), the largest answer counts:
+
+| name | formula |
+| ------ | ------- |
+| value | (x - p) / s, p = l + rho (x_prev - l) what the reading before lets expect, l the level (gain 1/128) |
+| level | (u - l) / s_u, u the short mean of x (gain 1/16) |
+| noise | (q - m_q) / s_q, q the short mean (gain 1/8) of log(abs(x - p) / s + 0.05) |
+| stuck | -k log10(share of readings that repeat the one before), k how often in a row x has just been the same |
+
+Deviations z become powers of ten by the tail of the normal distribution. That reaches beyond what a device's own past
+can tell, which matters where it reports every second and one false alarm a week is one in a million. To earn it:
+
+- Outliers are cut before they are learned (at three deviations, levels at two), so that faults teach nothing.
+- Few readings count for less: z of Student's t is taken as one of the normal distribution (Wallace 1959).
+- For a device that leaps by nature z is scaled down, each kind by itself, so that one reading in 200 begins an episode
+  beyond 3.5. What is typical is followed by small steps (Robbins and Monro 1951).
+
+After a gap the reading before says nothing about the next one.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import numpy as np
+from numba import njit
+
+from streams.arrays import grown
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+NAMES: Final = ("value", "level", "noise", "stuck")
+VALUE, LEVEL, NOISE, STUCK = range(4)
+SETTLE: Final = 20
+"""Readings of a device before it is judged."""
+_LIMIT: Final = 1e150
+_CUT: Final = 3.0
+_WIDE: Final = 8.0
+"""A single reading moves the short means by no more deviations than this: one spike is no new level, and no noise."""
+_CUT_LEVEL, _KEPT = 2.0, 0.92
+"""A level that leaves stays away for long, so it is cut closer; so much of a normal variance is left by that."""
+_SHORT, _LONG, _SCALE, _SLOW, _QUICK = 1.0 / 16.0, 1.0 / 128.0, 1.0 / 512.0, 1.0 / 2048.0, 1.0 / 8.0
+_LEVEL_FROM: Final = 128
+_TYPICAL, _RARE, _TYPICAL_STEP = 3.5, 1.0 / 200.0, 0.5
+_EPISODE: Final = 20
+"""Readings beyond what is typical that lie closer together are one episode: it counts once."""
+_BAR: Final = 6.5
+"""Evidence from which a stuck value is not learned as usual."""
+
+(
+    _N,
+    _PREV,
+    _U,
+    _L,
+    _VX,
+    _CX,
+    _VR,
+    _VU,
+    _Q,
+    _MQ,
+    _VQ,
+    _K,
+    _P,
+    _BIG,
+    _BIG_LEVEL,
+    _BIG_NOISE,
+    _LAST,
+    _LAST_LEVEL,
+    _LAST_NOISE,
+) = range(19)
+WIDTH: Final = 19
+
+
+@njit(cache=True, nogil=True)
+def _tail(z):
+    """-log10 of the chance that a normal variable lies further out than z, on either side (for large z; 0 below 1)."""
+    if z <= 1.0:
+        return 0.0
+    return max(0.0, 0.4342944819 * (0.5 * z * z + math.log(z * 1.2533141373)))
+
+
+@njit(cache=True, nogil=True)
+def _normal(z, n):
+    """Z of Student's t with n degrees of freedom as one of the normal distribution (Wallace 1959)."""
+    return math.sqrt(n * math.log(1.0 + z * z / n))
+
+
+@njit(cache=True, nogil=True)
+def _cut(value, scale):
+    return min(max(value, -_CUT * scale), _CUT * scale)
+
+
+@njit(cache=True, nogil=True)
+def _fold(rows, values, gaps, stats, evidence, size, which, centre, spread):
+    z = np.zeros(3)
+    for i in range(rows.shape[0]):
+        s = stats[rows[i]]
+        x = min(max(values[i], -_LIMIT), _LIMIT)
+        n = s[_N]
+        if n == 0.0:
+            s[_PREV] = s[_U] = s[_L] = x
+            s[_BIG : _BIG + 3] = _TYPICAL
+            s[_LAST : _LAST + 3] = -_EPISODE
+        floor = 1e-9 * abs(s[_L]) + 1e-12
+        deviation_x = math.sqrt(s[_VX]) + floor
+        deviation_r = math.sqrt(s[_VR]) + floor
+        rho = min(max(s[_CX] / s[_VX], 0.0), 0.98) if s[_VX] > 0.0 else 0.0
+        before = s[_PREV] - s[_L]
+        if gaps[i]:
+            before = 0.0
+        expected = s[_L] + rho * before
+        r = x - expected
+        step = x - s[_U]
+        if n >= SETTLE:
+            step = min(max(step, -_WIDE * deviation_x), _WIDE * deviation_x)
+        u = s[_U] + max(1.0 / (n + 1.0), _SHORT) * step
+        away = u - s[_L]
+        # what the noise of single readings leaves in a short mean: the least that its deviation can be
+        least = deviation_x * math.sqrt((1.0 + rho) / (1.0 - rho) / 31.0)
+        deviation_u = max(math.sqrt(s[_VU]), least) + floor
+        rough = math.log(min(abs(r) / deviation_r, _WIDE) + 0.05)
+        q = s[_Q] + _QUICK * (rough - s[_Q])
+        deviation_q = math.sqrt(s[_VQ]) + 0.1
+        repeats = s[_K] + 1.0 if n > 0.0 and x == s[_PREV] and not gaps[i] else 0.0
+        centre[i] = expected
+        spread[i] = deviation_r
+        best, name = 0.0, VALUE
+        if n >= SETTLE:
+            freedom = min(n, 1.0 / _SCALE)
+            z[VALUE] = _normal(abs(r) / deviation_r, freedom)
+            z[LEVEL] = _normal(abs(away) / deviation_u, freedom / 4.0) if n >= _LEVEL_FROM else 0.0
+            z[NOISE] = _normal(max(q - s[_MQ], 0.0) / deviation_q, freedom / 4.0) if n >= _LEVEL_FROM else 0.0
+            for k in range(3):
+                scaled = z[k] * _TYPICAL / s[_BIG + k]
+                if scaled > best:
+                    best, name = scaled, k
+            e = _tail(best)
+            share = (s[_P] * n + 1.0) / (n + 2.0)
+            stuck = -repeats * math.log10(min(share + 0.02, 1.0))
+            if stuck > e:
+                e, name = stuck, STUCK
+            evidence[i] = e
+            size[i] = max(best, math.sqrt(4.605170186 * e))
+            which[i] = name
+            is_stuck = name == STUCK and e >= _BAR
+            for k in range(3):
+                if z[k] <= s[_BIG + k]:
+                    s[_BIG + k] = max(s[_BIG + k] - _TYPICAL_STEP * _RARE, _TYPICAL)
+                    continue
+                if n - s[_LAST + k] > _EPISODE:
+                    s[_BIG + k] += _TYPICAL_STEP * (1.0 - _RARE)
+                s[_LAST + k] = n
+        else:
+            evidence[i] = np.nan
+            size[i] = 0.0
+            which[i] = VALUE
+            is_stuck = False
+        # learn, with outliers cut once there is a scale to cut at
+        d = x - s[_L]
+        if n >= SETTLE:
+            d = _cut(d, deviation_x)
+            r = _cut(r, deviation_r)
+            before = _cut(before, deviation_x)
+            away = min(max(away, -_CUT_LEVEL * deviation_u), _CUT_LEVEL * deviation_u)
+            rough = min(rough, s[_MQ] + 3.0)
+        if n > 0.0:
+            gain_x = max(1.0 / n, _SLOW)
+            s[_VX] += gain_x * (d * d - s[_VX])
+            s[_CX] += gain_x * (d * before - s[_CX])
+            gain_x = max(1.0 / n, _SCALE)
+            s[_VR] += gain_x * (r * r - s[_VR])
+            if not is_stuck:
+                s[_P] += gain_x * ((1.0 if repeats > 0.0 else 0.0) - s[_P])
+        if n >= SETTLE:
+            gain_u = max(1.0 / (n - SETTLE + 1.0), _SLOW)
+            s[_VU] += gain_u * (away * away / _KEPT - s[_VU])
+            lean = min(q, s[_MQ] + _CUT * deviation_q) - s[_MQ]
+            s[_MQ] += gain_u * lean
+            s[_VQ] += gain_u * (lean * lean - s[_VQ])
+            s[_Q] = q
+        s[_L] += max(1.0 / (n + 1.0), _LONG) * d
+        s[_U] = u
+        s[_K] = repeats
+        s[_PREV] = x
+        s[_N] = n + 1.0
+
+
+@dataclass(frozen=True)
+class Deviations:
+    """What a batch is told of its readings, as columns.
+
+    Evidence in powers of ten (NaN before SETTLE), the same in deviations of the normal distribution, which of NAMES it
+    is, the expected value and its deviation.
+    """
+
+    evidence: NDArray[np.float64]
+    size: NDArray[np.float64]
+    which: NDArray[np.int64]
+    centre: NDArray[np.float64]
+    spread: NDArray[np.float64]
+
+
+class DeviationFold:
+    """Statistics by device row."""
+
+    def __init__(self) -> None:
+        self.stats = np.zeros((0, WIDTH), np.float64)
+
+    def fold(self, rows: NDArray[np.int64], values: NDArray[np.float64], gaps: NDArray[np.bool_]) -> Deviations:
+        """Judge each reading, then learn it, in order."""
+        self.stats = grown(self.stats, int(rows.max(initial=-1)) + 1)
+        count = len(rows)
+        found = Deviations(
+            evidence=np.empty(count, np.float64),
+            size=np.empty(count, np.float64),
+            which=np.empty(count, np.int64),
+            centre=np.empty(count, np.float64),
+            spread=np.empty(count, np.float64),
+        )
+        _fold(rows, values, gaps, self.stats, found.evidence, found.size, found.which, found.centre, found.spread)
+        return found
+
+    def snapshot(self) -> dict[str, NDArray[Any]]:
+        """Return what ``restore`` needs."""
+        return {"stats": self.stats}
+
+    @classmethod
+    def restore(cls, state: dict[str, NDArray[Any]]) -> Self:
+        """Return a fold that goes on where the snapshot was taken."""
+        fold = cls()
+        fold.stats = state["stats"].copy()
+        return fold

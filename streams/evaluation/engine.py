@@ -1,0 +1,52 @@
+"""The production engine without Kafka: records go through the same lanes as in the worker, encoded as on the wire."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fleetwatch.record_batch import Records
+from streams.batch import ActiveModel, Outputs, RawBatch
+from streams.detectors import isolation_forest
+from streams.lane import Lane
+from streams.training import TrainingSamples
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from streams.lane import LaneSettings
+
+
+class Engine:
+    """One lane a topic, and first trainings as the worker does them, at the end of the batch that fills a sample.
+
+    ``training_sample`` is how many settled readings of a sensor type its first batch model is trained on; 0: none is.
+    """
+
+    def __init__(self, settings: LaneSettings, *, training_sample: int = 0) -> None:
+        self._settings = settings
+        self._lanes: dict[str, Lane] = {}
+        self._samples = TrainingSamples(training_sample) if training_sample else None
+        self.models: dict[str, ActiveModel] = {}
+
+    def feed(self, topic: str, keys: Sequence[bytes], values: Sequence[bytes], times_ms: Sequence[int]) -> Outputs:
+        """Fold the next records of a topic in; ``times_ms`` are the broker's."""
+        lane = self._lanes.get(topic)
+        if lane is None:
+            lane = self._lanes[topic] = Lane(topic, 0, self._settings)
+        first = lane.next_offset
+        records = Records.of(range(first, first + len(values)), times_ms, keys, values)
+        out = lane.process(RawBatch(topic, 0, records), self.models)
+        for sensor_type, rows in out.training.items():
+            sample = self._samples.add(sensor_type, rows) if self._samples else None
+            if sample is not None:
+                self.models[sensor_type] = ActiveModel(
+                    "evaluation", isolation_forest.flatten(isolation_forest.train(sample))
+                )
+        return out
+
+    def advance(self, until_ms: int) -> Outputs:
+        """Let the clock move the watermark of every lane to a time after the last record."""
+        out = Outputs()
+        for lane in self._lanes.values():
+            out.extend(lane.advance(until_ms, until_ms))
+        return out
