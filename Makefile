@@ -62,6 +62,7 @@ bench: setup ## measure what a lane costs by stage, one process, no broker (JSON
 bench-sinks: dev ## measure how fast the sinks write, and how soon (JSON=FILE, ARGS="--rounds 5")
 	@tools/test_services.sh
 	@PYTHONPATH=. OMP_NUM_THREADS=1 $(BIN)/python bench/sink_speed.py $(if $(JSON),--json $(JSON)) $(ARGS)
+	@PYTHONPATH=. OMP_NUM_THREADS=1 $(BIN)/python bench/sink_latency.py $(if $(JSON),--json $(JSON:.json=).latency.json)
 
 .PHONY: faults
 faults: dev ## put each fault in 50 times and count what is lost or doubled (JSON=FILE, RUNS=50, ARGS="sink-disk-full")
