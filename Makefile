@@ -62,6 +62,17 @@ bench: setup ## compare the worker with its peers: speed, latency, memory, stage
 bench-kafka: ## the same on a real Apache Kafka (ARGS="--parts latency --only ours,hand_tuned")
 	@$(MAKE) bench ARGS="--broker kafka $(ARGS)" JSON=$(JSON)
 
+.PHONY: bench-sinks
+bench-sinks: dev ## measure how fast the sinks write, and how soon (JSON=FILE, ARGS="--rounds 5")
+	@tools/test_services.sh
+	@PYTHONPATH=. OMP_NUM_THREADS=1 $(BIN)/python bench/sink_speed.py $(if $(JSON),--json $(JSON)) $(ARGS)
+	@PYTHONPATH=. OMP_NUM_THREADS=1 $(BIN)/python bench/sink_latency.py $(if $(JSON),--json $(JSON:.json=).latency.json)
+
+.PHONY: faults
+faults: dev ## put each fault in 50 times and count what is lost or doubled (JSON=FILE, RUNS=50, ARGS="sink-disk-full")
+	@tools/test_services.sh
+	@$(BIN)/python -m tests.faults --runs $(or $(RUNS),50) $(if $(JSON),--json $(JSON)) $(ARGS)
+
 .PHONY: lock
 lock: dev ## make the lock files again from the *.in files (UPGRADE=1: with the newest versions)
 	@for name in requirements requirements-dev; do \
