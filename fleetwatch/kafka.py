@@ -104,7 +104,8 @@ def consumer_config(settings: Settings, group: str) -> dict[str, Any]:
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
         "auto.offset.reset": "earliest",
-        "session.timeout.ms": 10_000,
+        "session.timeout.ms": round(settings.session_seconds * 1000),
+        "heartbeat.interval.ms": min(3000, round(settings.session_seconds * 300)),
         "fetch.queue.backoff.ms": 5,  # the default of 1000 costs a third of the read rate
         "partition.assignment.strategy": "range,roundrobin",
     }
@@ -265,6 +266,27 @@ def read_to_end(settings: Settings, topic: str, on_message: Callable[[Any], None
         return read
     finally:
         consumer.close()
+
+
+def message_at(consumer: Consumer, topic: str, partition: int, offset: int, *, patience: float = 15.0) -> Any:
+    """Return the message at a position, or None when it is gone (or never was one).
+
+    Changes what the consumer is assigned to.
+
+    Raises:
+        EnvironmentProblemError: the broker did not answer in time.
+
+    """
+    low, high = watermarks(consumer, topic, partition)
+    if not low <= offset < high:
+        return None
+    consumer.assign([TopicPartition(topic, partition, offset)])
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        message = consumer.poll(0.2)
+        if message is not None and message.error() is None:
+            return message if message.offset() == offset else None
+    raise EnvironmentProblemError(f"{topic}, partition {partition}, offset {offset} cannot be read")
 
 
 def lag_of(settings: Settings, group: str) -> dict[tuple[str, int], int]:
