@@ -29,6 +29,7 @@ from fleetwatch.avro_layout import (
     program_of,
     reader_program,
 )
+from fleetwatch.byte_column import ByteColumn, read_only
 from fleetwatch.records import Reason
 from fleetwatch.row_status import OK, STATUS
 
@@ -111,25 +112,30 @@ def decode_batch(
     """Decode framed bodies written with any version of the record's schema.
 
     Never raises for what the bytes are: unusable rows carry a status. With ``key_field`` the key must be that
-    string. Fields missing in an older version get their schema's default.
+    string. Fields missing in an older version get their schema's default. A ``ByteColumn`` is used as it is.
     """
     count = len(values)
     if len(keys) != count:
         raise ValueError(f"{count} values, but {len(keys)} keys")
     layout = layout_of(record_type)
-    texts = _default_texts(avro.schema_name(record_type))
-    buffer, starts, stops = join_bytes([*values, *texts.values()] if texts else values)
-    text_starts = dict(zip(texts, starts[count:].tolist(), strict=True))
-    starts, stops = starts[:count], stops[:count]
-    key_buffer, key_starts, key_stops = join_bytes(keys)
+    values = values if isinstance(values, ByteColumn) else ByteColumn.of(values)
+    keys = keys if isinstance(keys, ByteColumn) else ByteColumn.of(keys)
+    buffer, starts = values.buffer, values.starts
+    stops, key_lengths = starts + np.maximum(values.lengths, 0), np.maximum(keys.lengths, 0)
+    text_starts: dict[str, int] = {}
+    if texts := _default_texts(avro.schema_name(record_type)):
+        more = ByteColumn.of(list(texts.values()))
+        text_starts = dict(zip(texts, (more.starts + len(buffer)).tolist(), strict=True))
+        buffer = np.concatenate([buffer, more.buffer])
     status = np.zeros(count, np.int64)
     schema_ids = np.empty(count, np.int64)
     ints = np.zeros((layout.int_rows, count), np.int64)
     floats = np.zeros((layout.float_rows, count), np.float64)
+    buffer = read_only(buffer)
     batch = Batch(layout, buffer, status, ints, floats)
     if count == 0:
         return batch
-    avro_kernels.frame_rows(buffer, starts, stops, key_stops - key_starts, max_bytes, status, schema_ids)
+    avro_kernels.frame_rows(buffer, starts, stops, key_lengths, max_bytes, status, schema_ids)
     name = avro.schema_name(record_type)
     for schema_id in np.unique(schema_ids[status == OK]):
         rows = np.flatnonzero((schema_ids == schema_id) & (status == OK))
@@ -145,7 +151,7 @@ def decode_batch(
     if key_field is not None:
         same = np.empty(count, np.bool_)
         start, length = batch.strings(key_field)
-        avro_kernels.equal_rows(buffer, start, length, key_buffer, key_starts, key_stops - key_starts, same)
+        avro_kernels.equal_rows(buffer, start, length, keys.buffer, keys.starts, key_lengths, same)
         batch.refuse(~same, Reason.KEY_MISMATCH)
     return batch
 
@@ -197,14 +203,14 @@ def new_batch(record_type: type[Record], count: int, buffer: ByteArray) -> Batch
     layout = layout_of(record_type)
     return Batch(
         layout,
-        buffer,
+        read_only(buffer),
         np.zeros(count, np.int64),
         np.zeros((layout.int_rows, count), np.int64),
         np.zeros((layout.float_rows, count), np.float64),
     )
 
 
-def encode_batch(batch: Batch, record_type: type[Record]) -> list[bytes]:
+def encode_batch(batch: Batch, record_type: type[Record]) -> ByteColumn:
     """Frame and encode every row of a batch with the record's newest schema."""
     layout = layout_of(record_type)
     program, _ = program_of(layout.leaves, layout)
@@ -217,6 +223,5 @@ def encode_batch(batch: Batch, record_type: type[Record]) -> list[bytes]:
     out = np.empty(text_bytes + len(batch) * (5 + 11 * len(program)), np.uint8)
     ends = np.empty(len(batch), np.int64)
     used = avro_kernels.encode_rows(program, header, batch.ints, batch.floats, batch.buffer, out, ends)
-    whole = out[:used].tobytes()
-    starts = [0, *ends.tolist()]
-    return [whole[starts[row] : starts[row + 1]] for row in range(len(batch))]
+    starts = np.concatenate([np.zeros(1, np.int64), ends])[:-1]
+    return ByteColumn(out[:used], starts, ends - starts)

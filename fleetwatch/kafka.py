@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import ssl
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,28 @@ def client_config(settings: Settings) -> dict[str, Any]:
     return config
 
 
+def aiokafka_config(settings: Settings) -> dict[str, Any]:
+    """Return what every aiokafka client needs: addresses and security."""
+    config: dict[str, Any] = {
+        "bootstrap_servers": [server.strip() for server in settings.bootstrap_servers.split(",")],
+        "client_id": "fleetwatch",
+        "security_protocol": settings.security_protocol,
+        "ssl_context": ssl_context(settings),
+    }
+    if settings.security_protocol.startswith("SASL"):
+        config["sasl_mechanism"] = settings.sasl_mechanism
+        config["sasl_plain_username"] = settings.sasl_username or ""
+        config["sasl_plain_password"] = settings.sasl_password.get_secret_value() if settings.sasl_password else ""
+    return config
+
+
+def ssl_context(settings: Settings) -> ssl.SSLContext | None:
+    """Return how Python's clients check the broker's certificate; None where there is none."""
+    if not settings.security_protocol.endswith("SSL"):
+        return None
+    return ssl.create_default_context(cafile=settings.ssl_ca_file)
+
+
 def producer_config(settings: Settings, *, linger_ms: int | None = None) -> dict[str, Any]:
     """Return settings of a producer that loses nothing: acks=all and idempotent (both off by default).
 
@@ -81,7 +104,8 @@ def consumer_config(settings: Settings, group: str) -> dict[str, Any]:
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
         "auto.offset.reset": "earliest",
-        "session.timeout.ms": 10_000,
+        "session.timeout.ms": round(settings.session_seconds * 1000),
+        "heartbeat.interval.ms": min(3000, round(settings.session_seconds * 300)),
         "fetch.queue.backoff.ms": 5,  # the default of 1000 costs a third of the read rate
         "partition.assignment.strategy": "range,roundrobin",
     }
@@ -242,6 +266,27 @@ def read_to_end(settings: Settings, topic: str, on_message: Callable[[Any], None
         return read
     finally:
         consumer.close()
+
+
+def message_at(consumer: Consumer, topic: str, partition: int, offset: int, *, patience: float = 15.0) -> Any:
+    """Return the message at a position, or None when it is gone (or never was one).
+
+    Changes what the consumer is assigned to.
+
+    Raises:
+        EnvironmentProblemError: the broker did not answer in time.
+
+    """
+    low, high = watermarks(consumer, topic, partition)
+    if not low <= offset < high:
+        return None
+    consumer.assign([TopicPartition(topic, partition, offset)])
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        message = consumer.poll(0.2)
+        if message is not None and message.error() is None:
+            return message if message.offset() == offset else None
+    raise EnvironmentProblemError(f"{topic}, partition {partition}, offset {offset} cannot be read")
 
 
 def lag_of(settings: Settings, group: str) -> dict[tuple[str, int], int]:

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from fleetwatch.errors import EnvironmentProblemError
@@ -57,9 +57,28 @@ class Settings(BaseSettings):
     partitions: int = Field(4, ge=1, description="Partitions of a topic that this project creates.")
     replication: int = Field(1, ge=1, description="Replicas of a topic that this project creates.")
 
+    schema_registry_url: str | None = Field(
+        None, description="Schema registry with Confluent's API; without one ids come from `schemas/ids.json`."
+    )
+    schema_registry_user: str | None = Field(None, description="User at the schema registry.")
+    schema_registry_password: SecretStr | None = Field(None, description="Password at the schema registry.")
+    schema_registry_ca_file: Path | None = Field(None, description="CA certificates for the schema registry, PEM.")
+    session_seconds: float = Field(
+        10.0, ge=1, description="A consumer that is silent for so long has lost its partitions to the others."
+    )
+
     # Stores
     database_url: SecretStr = Field(
         SecretStr("postgresql://postgres@127.0.0.1:5432/fleetwatch"), description="PostgreSQL or TimescaleDB."
+    )
+    database_timeout_seconds: float = Field(
+        60.0, gt=0, description="The database sink gives a statement up after so long, and tries it again."
+    )
+    retention_days: float = Field(
+        90.0, ge=0, description="Readings, detections, counts and dead letters are kept so long; 0 is for ever."
+    )
+    rollup_retention_days: float = Field(
+        730.0, ge=0, description="Counts of minutes and hours are kept so long; 0 is for ever."
     )
     redis_url: SecretStr = Field(SecretStr("redis://127.0.0.1:6379/0"), description="Redis.")
 
@@ -70,6 +89,9 @@ class Settings(BaseSettings):
     )
     models_dir: Path = Field(Path(".fleetwatch/models"), description="Where trained models are kept.")
     window_seconds: float = Field(10.0, ge=0.001, description="Length of a counting window, event time.")
+    window_hop_seconds: float | None = Field(
+        None, ge=0.001, description="From the start of one counting window to the next; as long as a window if not set."
+    )
     grace_seconds: float = Field(5.0, ge=0, description="How long a closed window still accepts, event time.")
     out_of_orderness_seconds: float = Field(
         2.0, ge=0, description="How far an event may come behind the newest one of its partition."
@@ -86,13 +108,20 @@ class Settings(BaseSettings):
     )
     checkpoint_seconds: float = Field(1.0, gt=0, description="Time between checkpoints of the streams' state.")
     device_ttl_seconds: float = Field(
-        86_400.0, gt=0, description="A device silent for so long leaves the dashboard; its history stays."
+        86_400.0, gt=0, description="A device silent for so long leaves state, cache and dashboard; its history stays."
     )
 
     # Alerting
     telegram_token: SecretStr | None = Field(None, description="Bot token; without it alerts go to the console.")
     telegram_chat_ids: tuple[int, ...] = Field((), description="Chats that get alerts, JSON list of ids.")
     telegram_api_url: str = Field("https://api.telegram.org", description="Base address of the Bot API.")
+
+    @field_validator("window_hop_seconds")
+    @classmethod
+    def _no_gaps(cls, hop: float | None, info: ValidationInfo) -> float | None:
+        if hop is not None and hop > info.data.get("window_seconds", hop):
+            raise ValueError("longer than a window: events between two windows would be in none")
+        return hop
 
     # Every process
     http_host: str = Field("127.0.0.1", description="Where /healthz, /readyz and /metrics listen.")
@@ -117,7 +146,7 @@ def load_settings() -> Settings:
         return Settings(_secrets_dir=folder)
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
-        name, problem = str(first["loc"][0]), first["msg"]
+        name, problem = str(first["loc"][0]), first["msg"].removeprefix("Value error, ")
     except SettingsError as error:  # a list is written as JSON; the library's text is all that names the field
         name, problem = str(error).split('"')[1], "not JSON, such as [1, 2]"
     raise EnvironmentProblemError(f"FLEETWATCH_{name.upper()}: {problem}. Correct or unset it.")

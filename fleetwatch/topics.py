@@ -1,7 +1,8 @@
 """Topic names, the consumer groups that read them, and which topics are compacted.
 
 The key of every event is its device id (UTF-8), so that one device's events keep their order: librdkafka's
-``consistent_random`` partitioner (CRC32) is used by every producer of this project.
+``consistent_random`` partitioner (CRC32) is used by every producer of this project. What is derived from a
+partition of an input goes to the partition of the same number.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ DEAD_LETTERS: Final = "fleet.dead-letters"
 STATE: Final = "fleet.state"
 
 ALL: Final = (READINGS, DETECTIONS, SCORED, COUNTS, ALERTS, ALERT_ACTIONS, MODELS, TRUTH, DEAD_LETTERS, STATE)
+OUTPUTS: Final = (SCORED, COUNTS, ALERTS, MODELS, DEAD_LETTERS, STATE)
+"""What the streams write."""
 INPUTS: Final = (READINGS, DETECTIONS)
 """What devices send; everything else is derived from these."""
 COMPACTED: Final = frozenset({MODELS, STATE})

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
+from fleetwatch.byte_column import ByteColumn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fleetwatch.columns import Batch
+    from fleetwatch.record_batch import Records
     from streams.detectors.isolation_forest import FlatForest
     from streams.scoring import Scores
     from streams.windows import Folded
@@ -24,27 +27,37 @@ class RawBatch:
 
     topic: str
     partition: int
-    offsets: NDArray[np.int64]
-    times: NDArray[np.int64]
-    keys: Sequence[bytes | None]
-    values: Sequence[bytes | None]
+    records: Records
 
     def __len__(self) -> int:
-        return len(self.values)
+        return len(self.records)
+
+    @property
+    def offsets(self) -> NDArray[np.int64]:
+        """Offsets of the records, ascending."""
+        return self.records.offsets
+
+    @property
+    def times(self) -> NDArray[np.int64]:
+        """When the broker got them, milliseconds."""
+        return self.records.times
+
+    @property
+    def keys(self) -> ByteColumn:
+        """Their keys."""
+        return self.records.keys
+
+    @property
+    def values(self) -> ByteColumn:
+        """Their values."""
+        return self.records.values
+
+    def __getitem__(self, rows: slice) -> RawBatch:
+        return replace(self, records=self.records[rows])
 
     def since(self, offset: int) -> RawBatch:
         """Return the part from an offset on."""
-        first = int(np.searchsorted(self.offsets, offset))
-        if first == 0:
-            return self
-        return RawBatch(
-            self.topic,
-            self.partition,
-            self.offsets[first:],
-            self.times[first:],
-            self.keys[first:],
-            self.values[first:],
-        )
+        return replace(self, records=self.records.since(offset))
 
 
 @dataclass(frozen=True)
@@ -77,11 +90,37 @@ class Accepted:
     scores: Scores | None
 
 
+Message = tuple[str, bytes | None, bytes]
+"""Topic, key and value."""
+
+
+class Block(NamedTuple):
+    """Messages for one topic, as columns."""
+
+    topic: str
+    keys: ByteColumn
+    values: ByteColumn
+
+
+def blocks_of(messages: Sequence[Message]) -> list[Block]:
+    """Return messages as blocks; their order holds within each topic."""
+    by_topic: dict[str, list[Message]] = {}
+    for message in messages:
+        by_topic.setdefault(message[0], []).append(message)
+    return [
+        Block(topic, ByteColumn.of([key for _, key, _ in some]), ByteColumn.of([value for _, _, value in some]))
+        for topic, some in by_topic.items()
+    ]
+
+
 @dataclass
 class Outputs:
-    """What a lane derived: messages per topic as (key, value), features to train on, and counts for the status."""
+    """What a lane derived: blocks of messages, features to train on, and counts for the status.
 
-    messages: list[tuple[str, bytes | None, bytes]] = field(default_factory=list)
+    The order of messages holds within a topic.
+    """
+
+    blocks: list[Block] = field(default_factory=list)
     training: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     counters: dict[str, int] = field(default_factory=dict)
 
@@ -90,6 +129,30 @@ class Outputs:
         if by:
             self.counters[name] = self.counters.get(name, 0) + by
 
-    def add(self, topic: str, keys: Sequence[bytes | None], values: Sequence[bytes]) -> None:
+    def add(self, topic: str, keys: Sequence[bytes | None], values: Sequence[bytes | None]) -> None:
         """Append messages of one topic."""
-        self.messages.extend(zip((topic,) * len(values), keys, values, strict=True))
+        if len(values):
+            self.blocks.append(Block(topic, _column(keys), _column(values)))
+
+    def extend(self, more: Outputs) -> None:
+        """Append what came next."""
+        self.blocks += more.blocks
+        for sensor_type, rows in more.training.items():
+            mine = self.training.get(sensor_type)
+            self.training[sensor_type] = rows if mine is None else np.concatenate([mine, rows])
+        for name, by in more.counters.items():
+            self.count(name, by)
+
+    @property
+    def messages(self) -> list[Message]:
+        """The messages one by one, as (topic, key, value): for looking at them, not for sending many."""
+        return [
+            (block.topic, key, value)
+            for block in self.blocks
+            for key, value in zip(block.keys.to_list(), block.values.to_list(), strict=True)
+            if value is not None
+        ]
+
+
+def _column(values: Sequence[bytes | None]) -> ByteColumn:
+    return values if isinstance(values, ByteColumn) else ByteColumn.of(values)

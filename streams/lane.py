@@ -29,6 +29,7 @@ from streams import devices
 from streams.arrays import grown
 from streams.batch import Accepted, Outputs
 from streams.detectors.half_space_trees import NAME as ONLINE_MODEL
+from streams.forget import without
 from streams.inputs import BY_TOPIC, READINGS
 from streams.lane_rules import LaneRules
 from streams.names import Names
@@ -56,6 +57,8 @@ if TYPE_CHECKING:
     from streams.batch import ActiveModel, RawBatch
     from streams.rules import Rule
 
+TICKS_A_TTL: Final = 8
+"""How often in a ``device_ttl`` silent devices are looked for."""
 _EMPTY: Final = np.iinfo(np.int64).min
 
 
@@ -68,6 +71,8 @@ class LaneSettings:
     max_skew_ms: int
     warm_up: int
     tunings: Tunings = field(default_factory=Tunings)
+    device_ttl_ms: int = 0
+    """How long a device may be silent before its state is given up; 0: for ever."""
 
 
 class Lane:
@@ -85,6 +90,7 @@ class Lane:
         self.rules = LaneRules(settings.rules, self.source, partition, settings.windows)
         self.scorer = Scorer(settings.warm_up, settings.tunings.detectors) if self.source is READINGS else None
         self._overrides = settings.tunings.table([])
+        self.last_tick = NEVER
 
     def process(self, raw: RawBatch, models: Mapping[str, ActiveModel]) -> Outputs:
         """Fold consecutive records in; what the state already includes is skipped."""
@@ -92,12 +98,23 @@ class Lane:
         raw = raw.since(self.next_offset)
         if len(raw) == 0:
             return out
-        self.next_offset = int(raw.offsets[-1]) + 1
-        raw = replace(raw, times=np.clip(raw.times, 0, LAST_MS))  # a producer may have set the broker's time
+        times = np.clip(raw.times, 0, LAST_MS)  # a producer may have set the broker's time
+        raw = replace(raw, records=replace(raw.records, times=times))
         batch = columns.decode_batch(raw.values, raw.keys, self.source.record_type, key_field=self.source.device)
         self._validate(batch, raw)
-        self._refuse(batch, raw, out)
         chosen = np.flatnonzero(batch.status == row_status.OK)
+        slack = self.settings.windows.out_of_orderness_ms
+        before, newest = self.windows.watermark_ms, np.maximum.accumulate(batch.numbers("event_time")[chosen])
+        marks = np.maximum(newest - slack, before)
+        while (at := self._next_tick(marks)) is not None:
+            if chosen[at] > 0:  # silent devices are given up between two events, wherever the batch was cut
+                out.extend(self.process(raw[: chosen[at]], models))
+                out.extend(self.process(raw[chosen[at] :], models))
+                return out
+            self.last_tick = self._tick(int(marks[0]))
+            self._forget(before, (int(raw.times[0]), int(raw.offsets[0])), out)
+        self.next_offset = int(raw.offsets[-1]) + 1
+        self._refuse(batch, raw, out)
         rows, sites, kinds = self.names.rows(batch, chosen, self.source)
         self._reserve()
         times, seqs = batch.numbers("event_time")[chosen], batch.numbers("seq")[chosen]
@@ -109,9 +126,7 @@ class Lane:
             return out
         values = batch.doubles(self.source.value)[chosen]
         keys = self.names.keys(self.source.scopes, rows, sites, kinds)
-        before = self.windows.watermark_ms
         folded = self.windows.fold(times, raw.offsets[chosen], values, keys)
-        slack = self.settings.windows.out_of_orderness_ms
         accepted = Accepted(
             raw=raw,
             batch=batch,
@@ -135,6 +150,13 @@ class Lane:
         self.rules.fold(self.names, accepted, out)
         return out
 
+    def refuse(self, raw: RawBatch, reason: Reason, detail: str) -> Outputs:
+        """Pass over records: dead letters are all that comes of them."""
+        out = Outputs()
+        self.next_offset = int(raw.offsets[-1]) + 1
+        self._send_letters(raw, [(row, reason, detail) for row in range(len(raw))], out)
+        return out
+
     def advance(self, watermark_ms: int, now_ms: int) -> Outputs:
         """Move the watermark of an idle partition: windows close, silent devices are noticed."""
         out = Outputs()
@@ -143,7 +165,11 @@ class Lane:
             return out
         final, closed = self.windows.advance(watermark_ms)
         self._send_counts(final, is_final=True, out=out)
-        self.rules.advance(self.names, final, closed, watermark_ms, (now_ms, self.next_offset - 1), out)
+        source = (now_ms, self.next_offset - 1)
+        self.rules.advance(self.names, final, closed, watermark_ms, source, out)
+        if self._next_tick(np.array([watermark_ms])) is not None:
+            self.last_tick = self._tick(watermark_ms)
+            self._forget(watermark_ms, source, out)
         return out
 
     def early(self) -> Outputs:
@@ -154,6 +180,38 @@ class Lane:
 
     # --- steps ---
 
+    def _next_tick(self, watermarks: NDArray[np.int64]) -> int | None:
+        """Return the first row whose watermark passes a time at which silent devices are looked for."""
+        if not self.settings.device_ttl_ms or len(watermarks) == 0:
+            return None
+        if self.last_tick == NEVER:
+            self.last_tick = self._tick(int(watermarks[0]))
+        if self._tick(int(watermarks[-1])) <= self.last_tick:
+            return None
+        return int((watermarks // self._tick_ms > self.last_tick).argmax())
+
+    @property
+    def _tick_ms(self) -> int:
+        return max(self.settings.device_ttl_ms // TICKS_A_TTL, 1)
+
+    def _tick(self, watermark_ms: int) -> int:
+        return watermark_ms // self._tick_ms
+
+    def _forget(self, watermark_ms: int, source: tuple[int, int], out: Outputs) -> None:
+        """Give up devices that have been silent for too long, as if they had never been; what they left open ends.
+
+        The watermark is one that the rules have seen: who is given up has been found silent before. ``source`` is the
+        time (ms) and the offset that their alerts name.
+        """
+        ttl, known = self.settings.device_ttl_ms, self.names.devices.count
+        is_silent = self.rules.silent_for(self.names, ttl, watermark_ms) & ~self.windows.is_open(0, known)
+        if not is_silent.any():
+            return
+        self.rules.give_up(self.names, is_silent, ttl, source, out)
+        snapshot = without(self.snapshot(), np.flatnonzero(~is_silent), self.source.scopes)
+        self._take_over(snapshot)
+        out.count("devices_forgotten", int(is_silent.sum()))
+
     def _validate(self, batch: columns.Batch, raw: RawBatch) -> None:
         for name in self.source.finite:
             number = batch.doubles(name)
@@ -162,8 +220,15 @@ class Lane:
         batch.refuse(batch.numbers("event_time") > raw.times + self.settings.max_skew_ms, Reason.TOO_FAR_AHEAD)
 
     def _refuse(self, batch: columns.Batch, raw: RawBatch, out: Outputs) -> None:
-        for row in np.flatnonzero(batch.status != row_status.OK).tolist():
-            reason = row_status.reason_of(int(batch.status[row]))
+        rows = np.flatnonzero(batch.status != row_status.OK).tolist()
+        reasons = [row_status.reason_of(int(batch.status[row])) for row in rows]
+        self._send_letters(
+            raw, [(row, reason, _DETAILS[reason]) for row, reason in zip(rows, reasons, strict=True)], out
+        )
+
+    def _send_letters(self, raw: RawBatch, refused: list[tuple[int, Reason, str]], out: Outputs) -> None:
+        letters: list[tuple[bytes | None, bytes]] = []
+        for row, reason, detail in refused:
             letter = DeadLetter.of(
                 topic=raw.topic,
                 partition=raw.partition,
@@ -173,10 +238,11 @@ class Lane:
                 value=raw.values[row],
                 stage=stage_of(reason),
                 reason=reason,
-                detail=_DETAILS[reason],
+                detail=detail,
             )
-            out.messages.append((topics.DEAD_LETTERS, letter.raw_key, avro.encode(letter)))
-            out.count("dead_lettered", 1)
+            letters.append((letter.raw_key, avro.encode(letter)))
+        out.add(topics.DEAD_LETTERS, [key for key, _ in letters], [letter for _, letter in letters])
+        out.count("dead_lettered", len(letters))
 
     def _reserve(self) -> None:
         count = self.names.devices.count
@@ -235,8 +301,7 @@ class Lane:
         scored.ints[slots["ingest_time"]] = raw.times[chosen]
         scored.ints[slots["source_partition"]] = self.partition
         scored.ints[slots["source_offset"]] = raw.offsets[chosen]
-        keys = [raw.keys[row] for row in chosen.tolist()]
-        out.add(topics.SCORED, keys, columns.encode_batch(scored, ScoredReading))
+        out.add(topics.SCORED, raw.keys.take(chosen), columns.encode_batch(scored, ScoredReading))
         out.count("scored", len(chosen))
         out.count("anomalies", int(scores.is_anomaly.sum()))
 
@@ -249,19 +314,15 @@ class Lane:
         if len(entries) == 0:
             return
         scopes = self.source.scopes
-        keys = [
-            self.names.key_name(scopes[scope], key)
-            for scope, key in zip(entries.scope.tolist(), entries.key.tolist(), strict=True)
-        ]
-        topic = self.source.topic.encode()
-        buffer, starts, stops = columns.join_bytes([*keys, topic])
-        counts = columns.new_batch(WindowCount, len(entries), buffer)
-        slots, size = counts.layout.slots, self.settings.windows.size_ms
+        keys = self.names.key_column(scopes, entries.scope, entries.key)
+        topic = np.frombuffer(self.source.topic.encode(), np.uint8)
+        counts = columns.new_batch(WindowCount, len(entries), np.concatenate([keys.buffer, topic]))
+        slots, starts = counts.layout.slots, entries.window * self.settings.windows.step_ms
         counts.ints[slots["scope"]] = np.array([_SCOPE[scope] for scope in scopes])[entries.scope]
-        counts.ints[slots["key"]], counts.ints[slots["key"] + 1] = starts[:-1], (stops - starts)[:-1]
-        counts.ints[slots["source_topic"]], counts.ints[slots["source_topic"] + 1] = starts[-1], len(topic)
-        counts.ints[slots["window_start"]] = entries.window * size
-        counts.ints[slots["window_end"]] = (entries.window + 1) * size
+        counts.ints[slots["key"]], counts.ints[slots["key"] + 1] = keys.starts, keys.lengths
+        counts.ints[slots["source_topic"]], counts.ints[slots["source_topic"] + 1] = len(keys.buffer), len(topic)
+        counts.ints[slots["window_start"]] = starts
+        counts.ints[slots["window_end"]] = starts + self.settings.windows.size_ms
         counts.ints[slots["source_partition"]] = self.partition
         counts.ints[slots["count"]] = entries.ints[:, COUNT]
         counts.ints[slots["late_count"]] = entries.ints[:, LATE]
@@ -274,6 +335,10 @@ class Lane:
 
     # --- state ---
 
+    def copy(self) -> Lane:
+        """Return a lane of the same state that shares nothing with this one."""
+        return Lane.restore(self.source.topic, self.partition, self.settings, self.snapshot())
+
     def snapshot(self) -> dict[str, Any]:
         """Return all that outputs depend on, as nested dicts of arrays."""
         state: dict[str, Any] = {
@@ -283,6 +348,7 @@ class Lane:
             "place": self.place,
             "windows": self.windows.snapshot(),
             "rules": self.rules.snapshot(),
+            "last_tick": np.array([self.last_tick]),
         }
         if self.scorer is not None:
             state["scorer"] = self.scorer.snapshot()
@@ -297,14 +363,18 @@ class Lane:
 
         """
         lane = cls(topic, partition, settings)
-        lane.next_offset = int(state["next_offset"][0])
-        lane.names = Names.restore(state["names"])
-        lane.recent, lane.place = state["recent"].copy(), state["place"].copy()
-        lane.windows = WindowFold.restore(settings.windows, state["windows"])
-        lane.rules.restore(state["rules"])
-        if lane.scorer is not None:
-            lane.scorer = Scorer.restore(settings.warm_up, state["scorer"], settings.tunings.detectors)
+        lane.next_offset, lane.last_tick = int(state["next_offset"][0]), int(state["last_tick"][0])
+        lane._take_over(state)
         return lane
+
+    def _take_over(self, state: dict[str, Any]) -> None:
+        self.names = Names.restore(state["names"])
+        self.recent, self.place = state["recent"].copy(), state["place"].copy()
+        self.windows = WindowFold.restore(self.settings.windows, state["windows"])
+        self.rules = LaneRules(self.settings.rules, self.source, self.partition, self.settings.windows)
+        self.rules.restore(state["rules"])
+        if self.scorer is not None:
+            self.scorer = Scorer.restore(self.settings.warm_up, state["scorer"], self.settings.tunings.detectors)
 
 
 def _texts(*texts: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

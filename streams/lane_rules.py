@@ -126,6 +126,24 @@ class LaneRules:
                     openings.started[row] = self.last_seen[row] + timeout[row]
                     send(Change(rule, row, -1, True, int(openings.started[row]), 0, timeout[row] / 1000))
 
+    def silent_for(self, names: Names, ttl_ms: int, watermark_ms: int) -> NDArray[np.bool_]:
+        """Return which devices have sent nothing for so long."""
+        self._reserve(names)
+        last_seen = self.last_seen[: names.devices.count]
+        return (last_seen >= 0) & (last_seen + ttl_ms <= watermark_ms)
+
+    def give_up(
+        self, names: Names, given_up: NDArray[np.bool_], ttl_ms: int, source: tuple[int, int], out: Outputs
+    ) -> None:
+        """Resolve the open alerts of devices whose state is given up."""
+        why = f"was given up: nothing heard for {ttl_ms / 1000:g} s"
+        for rule in self.rules:
+            openings = self.openings[rule.name]
+            for row in np.flatnonzero(openings.is_open[: len(given_up)] & given_up).tolist():
+                ended = int(self.last_seen[row]) + ttl_ms
+                change = Change(rule, row, -1, False, int(openings.started[row]), ended, ttl_ms / 1000)
+                self._send(names, change, Cause("", int(self.sites[row]), *source, why), out)
+
     def _fold_silence(self, rule: SilenceRule, accepted: Accepted, send: Send) -> NDArray[np.float64]:
         """Judge a rule over a batch; return the devices' pauses after it."""
         openings = self.openings[rule.name]
@@ -152,7 +170,6 @@ class LaneRules:
     def _fold_counts(self, rule: CountRule, accepted: Accepted, send: Send) -> None:
         """Interleave "the count was reached" and "a window closed" in the order of the events."""
         openings, folded = self.openings[rule.name], accepted.folded
-        size = self.windows.size_ms
         reached = (folded.running == rule.at_least) & self._matches[rule.name][accepted.rows]
         steps = [(at, 1, at) for at in np.flatnonzero(reached).tolist()]
         steps += [(at, 0, number) for number, (at, _) in enumerate(folded.closed.tolist())]
@@ -160,7 +177,7 @@ class LaneRules:
             if not is_reached:
                 self._resolve_counts(rule, folded.final, folded.closed[number : number + 1], send)
                 continue
-            row, window = int(accepted.rows[at]), int(accepted.times[at]) // size
+            row, window = int(accepted.rows[at]), int(folded.window[at])
             openings.last[row] = max(openings.last[row], window) if openings.is_open[row] else window
             if not openings.is_open[row]:
                 openings.is_open[row], openings.started[row] = True, accepted.times[at]
@@ -176,7 +193,7 @@ class LaneRules:
             openings.last[still] = np.maximum(openings.last[still], window)
             for row in np.flatnonzero(openings.is_open & ~still & (openings.last < window)).tolist():
                 openings.is_open[row] = False
-                started, ended = int(openings.started[row]), window * self.windows.size_ms
+                started, ended = int(openings.started[row]), window * self.windows.step_ms
                 send(Change(rule, row, at, False, started, ended, float(counts[row])))
 
     def _send(self, names: Names, change: Change, cause: Cause, out: Outputs) -> None:
@@ -196,7 +213,7 @@ class LaneRules:
             offset=cause.offset,
             why=cause.why,
         )
-        out.messages.append((topics.ALERTS, key, avro.encode(to_alert(transition, self.windows))))
+        out.add(topics.ALERTS, [key], [avro.encode(to_alert(transition, self.windows))])
         out.count("alerts_fired" if change.fires else "alerts_resolved", 1)
 
     def _reserve(self, names: Names) -> None:

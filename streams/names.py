@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 
+from fleetwatch.byte_column import ByteColumn
 from fleetwatch.records import Scope
 from streams.interner import Interner
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
     from fleetwatch.columns import Batch
     from streams.inputs import Input
+
+    Spans = tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]
 
 _PARTS: Final = ("devices", "sites", "kinds", "pairs")
 
@@ -25,6 +28,7 @@ class Names:
         self.devices, self.sites, self.kinds, self.pairs = Interner(), Interner(), Interner(), Interner()
         self.site_of = np.zeros(0, np.int64)
         self.kind_of = np.zeros(0, np.int64)
+        self._pair_names: list[bytes] = []
 
     def rows(
         self, batch: Batch, chosen: NDArray[np.int64], source: Input
@@ -65,16 +69,29 @@ class Names:
                 columns.append(kinds)
         return np.stack(columns)
 
-    def key_name(self, scope: Scope, key: int) -> bytes:
-        """Return the name of a window key."""
+    def key_column(self, scopes: tuple[Scope, ...], numbers: NDArray[np.int64], keys: NDArray[np.int64]) -> ByteColumn:
+        """Return the names of window keys; ``numbers`` says for each of them which of ``scopes`` it is of."""
+        spans = [self._key_spans(scope) for scope in scopes]
+        offsets = np.array([0, *(len(arena) for arena, _, _ in spans)]).cumsum()
+        starts, lengths = np.empty(len(keys), np.int64), np.empty(len(keys), np.int64)
+        for number, (_, scope_starts, scope_lengths) in enumerate(spans):
+            mine = numbers == number
+            starts[mine] = scope_starts[keys[mine]] + offsets[number]
+            lengths[mine] = scope_lengths[keys[mine]]
+        return ByteColumn(np.concatenate([arena for arena, _, _ in spans]), starts, lengths)
+
+    def _key_spans(self, scope: Scope) -> Spans:
         if scope is Scope.DEVICE:
-            return self.devices.name(key)
+            return self.devices.spans()
         if scope is Scope.SITE:
-            return self.sites.name(key)
-        if scope is Scope.DEVICE_LABEL:
-            device, kind = self.pairs.pair(key)
-            return self.devices.name(device) + b"|" + self.kinds.name(kind)
-        return self.kinds.name(key)
+            return self.sites.spans()
+        if scope is not Scope.DEVICE_LABEL:
+            return self.kinds.spans()
+        for row in range(len(self._pair_names), self.pairs.count):
+            device, kind = self.pairs.pair(row)
+            self._pair_names.append(self.devices.name(device) + b"|" + self.kinds.name(kind))
+        names = ByteColumn.of(self._pair_names)
+        return names.buffer, names.starts, names.lengths
 
     def snapshot(self) -> dict[str, Any]:
         """Return what ``restore`` needs."""

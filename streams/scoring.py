@@ -158,6 +158,8 @@ class Scorer:
         )
 
     _PARTS: Final = ("pace", "plans", "adaptive", "deviation", "multivariate", "trees", "policy", "alarms")
+    BY_CHANNEL: Final = ("seen", "stats", "pace", "plans", "adaptive", "deviation", "alarms")
+    """Parts of a snapshot whose arrays have a row for each channel."""
 
     def snapshot(self) -> dict[str, Any]:
         """Return what ``restore`` needs."""

@@ -1,65 +1,203 @@
-"""Snapshots of lanes in the changelog topic: written so that a half-written one is never taken for whole.
+"""Snapshots of lanes in the changelog topic: only what changed is written, and a torn one is never taken for whole.
 
-A snapshot is nested dicts of arrays. It is packed into one blob and cut into chunks below Kafka's message size. The
-chunks go to slot a or b, whichever the last manifest does not name; the manifest, with the blob's SHA-256, goes last
-and only after all chunks were acknowledged. Whoever recovers reads the newest manifest and the slot that it names.
+A snapshot is nested dicts of arrays. Each array is cut into blocks of bytes, and a checkpoint writes the blocks that
+differ from what was written last, each to slot a or b: the one that the last manifest does not name. The manifest goes
+last, after all blocks were acknowledged; it names the slot and the checksum of every block.
+
+Whoever takes a lane over writes under a *claim* of its own, higher than every claim before it, and begins with a
+whole snapshot. So a former owner that does not know yet that it is one overwrites nothing of the new owner's, and its
+manifest is never preferred. What is left of lower claims is removed when the new owner's first manifest stands.
+
+Keys: ``topic/partition/claim/path/block/slot``, ``topic/partition/claim/manifest`` and ``topic/partition/careful``.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
+import base64
 import json
 import zlib
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 import numpy as np
 
+from fleetwatch import topics
+from fleetwatch.byte_column import ByteColumn
 from fleetwatch.logs import get_logger
+from streams.batch import Block, blocks_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from numpy.typing import NDArray
+
+    from streams.batch import Message
+
+    Messages = Mapping[bytes, bytes]
+
 log = get_logger(__name__)
 
-CHUNK_BYTES: Final = 512 * 1024
-FORMAT: Final = 2
+BLOCK_BYTES: Final = 64 * 1024
+FORMAT: Final = 3
+_SLOTS: Final = "ab"
+
+
+class Claim(NamedTuple):
+    """Who writes: counted up by each owner from what it finds, then by the consumer group's generation.
+
+    Two workers that find the same state were assigned it in different generations, the later one in the higher.
+    """
+
+    term: int
+    generation: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        """Return the claim of a key's part; None for something else."""
+        term, _, generation = text.partition(".")
+        return cls(int(term), int(generation)) if term.isdecimal() and generation.isdecimal() else None
+
+    def __str__(self) -> str:
+        return f"{self.term}.{self.generation}"
 
 
 @dataclass(frozen=True)
-class Manifest:
-    """What the newest snapshot of a lane is, and where."""
+class Found:
+    """What the changelog holds of a lane.
 
-    format: int
-    generation: int
-    slot: str
-    chunks: int
-    sha256: str
+    Its newest whole snapshot, the offset that comes next, the highest claim, all keys of claims, and up to which offset
+    a fold has failed that went on from this snapshot.
+    """
+
+    snapshot: dict[str, Any] | None
     next_offset: int
+    claim: Claim
+    keys: frozenset[bytes]
+    careful_until: int
 
 
-def pack(state: Mapping[str, Any]) -> bytes:
-    """Pack nested dicts of arrays."""
-    out = io.BytesIO()
-    np.savez(out, allow_pickle=False, **dict(_flatten(state)))
-    return zlib.compress(out.getvalue(), 1)
+@dataclass
+class _Array:
+    """How an array was last written: its blocks, and the slot and checksum of each."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    blocks: list[bytes] = field(default_factory=list)
+    slots: list[int] = field(default_factory=list)
+    sums: list[int] = field(default_factory=list)
 
 
-def unpack(blob: bytes) -> dict[str, Any]:
-    """Return what was packed."""
-    state: dict[str, Any] = {}
-    with np.load(io.BytesIO(zlib.decompress(blob)), allow_pickle=False) as arrays:
-        for path in arrays.files:
-            *parents, name = path.split("/")
-            at = state
-            for parent in parents:
-                at = at.setdefault(parent, {})
-            at[name] = arrays[path]
-    return state
+class SnapshotWriter:
+    """Writes the snapshots of one lane. ``keep_all``: for a broker that forgets, write whole snapshots only."""
+
+    def __init__(self, lane: str, claim: Claim, *, keep_all: bool = False) -> None:
+        self.claim = claim
+        self._prefix = f"{lane}/{claim}/"
+        self._keep_all = keep_all
+        self._arrays: dict[str, _Array] = {}
+
+    def write(self, snapshot: Mapping[str, Any]) -> list[tuple[bytes, bytes]]:
+        """Return the (key, value) messages of the blocks that changed since the last call."""
+        messages: list[tuple[bytes, bytes]] = []
+        before, self._arrays = self._arrays, {}
+        for path, value in _flatten(snapshot):
+            array = np.asarray(value)
+            self._arrays[path] = last = before.get(path) or _Array("", ())
+            last.dtype, last.shape = array.dtype.str, array.shape
+            content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+            for number in range(-(-len(content) // BLOCK_BYTES)):
+                block = content[number * BLOCK_BYTES : (number + 1) * BLOCK_BYTES].tobytes()
+                if number == len(last.blocks):
+                    last.blocks.append(b"")
+                    last.slots.append(1)
+                    last.sums.append(0)
+                elif block == last.blocks[number] and not self._keep_all:
+                    continue
+                last.blocks[number] = block
+                last.slots[number] = 1 - last.slots[number]
+                last.sums[number] = zlib.crc32(block)
+                messages.append((_block_key(self._prefix, path, number, last.slots[number]), block))
+            stop = -(-len(content) // BLOCK_BYTES)
+            del last.blocks[stop:], last.slots[stop:], last.sums[stop:]
+        return messages
+
+    def manifest(self, next_offset: int) -> tuple[bytes, bytes]:
+        """Return the (key, value) message that makes the snapshot written last the one in force."""
+        content = {
+            "format": FORMAT,
+            "next_offset": next_offset,
+            "arrays": [
+                [path, array.dtype, array.shape, _to_text(array.slots, "u1"), _to_text(array.sums, "<u4")]
+                for path, array in self._arrays.items()
+            ],
+        }
+        return f"{self._prefix}manifest".encode(), json.dumps(content).encode()
 
 
-def _flatten(state: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+def find(lane: str, messages: Messages) -> Found:
+    """Return the newest whole snapshot of a lane among the changelog's latest messages by key.
+
+    A manifest whose blocks are gone or differ (a broker that forgets), or that another version wrote, is said in the
+    log, and the one of the claim before it is taken, if there is one.
+    """
+    prefix = f"{lane}/".encode()
+    mine = {key: value for key, value in messages.items() if key.startswith(prefix) and value}
+    mine.pop(_careful_key(lane), None)
+    by_claim = {
+        claim: key
+        for key in mine
+        if (claim := Claim.parse(key[len(prefix) :].split(b"/", 1)[0].decode(errors="replace"))) is not None
+    }
+    highest = max(by_claim, default=Claim(0, 0))
+    found = Found(None, 0, highest, frozenset(mine), int(messages.get(_careful_key(lane)) or 0))
+    for claim in sorted(by_claim, reverse=True):
+        raw = mine.get(f"{lane}/{claim}/manifest".encode())
+        if raw is None:
+            continue  # its owner wrote no whole snapshot
+        try:
+            snapshot, next_offset = _read(f"{lane}/{claim}/", raw, mine)
+        except (ValueError, TypeError, KeyError) as error:
+            log.warning("state_ignored", lane=lane, claim=str(claim), reason=str(error))
+            continue
+        return replace(found, snapshot=snapshot, next_offset=next_offset)
+    return found
+
+
+def _read(prefix: str, raw: bytes, messages: Messages) -> tuple[dict[str, Any], int]:
+    manifest = json.loads(raw)
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise ValueError("written by another version")
+    snapshot: dict[str, Any] = {}
+    for path, dtype, shape, slots, sums in manifest["arrays"]:
+        blocks = []
+        for number, (slot, total) in enumerate(zip(_from_text(slots, "u1"), _from_text(sums, "<u4"), strict=True)):
+            block = messages.get(_block_key(prefix, path, number, slot), b"")
+            if zlib.crc32(block) != total:
+                raise ValueError("incomplete: the lane warms up again")
+            blocks.append(block)
+        array = np.frombuffer(bytearray(b"".join(blocks)), dtype).reshape(shape)
+        *parents, name = path.split("/")
+        at = snapshot
+        for parent in parents:
+            at = at.setdefault(parent, {})
+        at[name] = array
+    return snapshot, int(manifest["next_offset"])
+
+
+def _block_key(prefix: str, path: str, number: int, slot: int) -> bytes:
+    return f"{prefix}{path}/{number}/{_SLOTS[slot]}".encode()
+
+
+def _to_text(numbers: list[int], dtype: str) -> str:
+    return base64.b64encode(np.array(numbers, dtype).tobytes()).decode()
+
+
+def _from_text(text: str, dtype: str) -> list[int]:
+    numbers: list[int] = np.frombuffer(base64.b64decode(text), dtype).tolist()
+    return numbers
+
+
+def _flatten(state: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, NDArray[Any]]]:
     for name, value in state.items():
         if isinstance(value, dict):
             yield from _flatten(value, f"{prefix}{name}/")
@@ -67,7 +205,7 @@ def _flatten(state: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, 
             yield prefix + name, value
 
 
-def pack_messages(messages: list[tuple[str, bytes | None, bytes]]) -> dict[str, Any]:
+def pack_messages(messages: list[Message]) -> dict[str, Any]:
     """Return (topic, key, value) messages as arrays for a snapshot; a missing key has length -1."""
     parts = [part for topic, key, value in messages for part in (topic.encode(), key, value)]
     return {
@@ -76,7 +214,7 @@ def pack_messages(messages: list[tuple[str, bytes | None, bytes]]) -> dict[str, 
     }
 
 
-def unpack_messages(arrays: Mapping[str, Any]) -> list[tuple[str, bytes | None, bytes]]:
+def unpack_messages(arrays: Mapping[str, Any]) -> list[Message]:
     """Return what ``pack_messages`` was given."""
     joined, at = arrays["bytes"].tobytes(), 0
     parts: list[bytes | None] = []
@@ -88,61 +226,26 @@ def unpack_messages(arrays: Mapping[str, Any]) -> list[tuple[str, bytes | None, 
     ]
 
 
+def blocks(messages: list[tuple[bytes, bytes]]) -> list[Block]:
+    """Return (key, value) messages for the changelog."""
+    return blocks_of([(topics.STATE, key, value) for key, value in messages])
+
+
+def tombstones(keys: Iterable[bytes]) -> Block:
+    """Return messages that remove keys from the changelog."""
+    column = ByteColumn.of(sorted(keys))
+    return Block(topics.STATE, column, ByteColumn.of([None] * len(column)))
+
+
+def careful_message(topic: str, partition: int, until: int) -> tuple[bytes, bytes]:
+    """Return the message that has the next owner fold record by record, where it must, up to an offset."""
+    return _careful_key(lane_key(topic, partition)), str(until).encode()
+
+
+def _careful_key(lane: str) -> bytes:
+    return f"{lane}/careful".encode()
+
+
 def lane_key(topic: str, partition: int) -> str:
     """Return the first part of the keys of a lane's snapshot."""
     return f"{topic}/{partition}"
-
-
-def chunk_messages(lane: str, slot: str, blob: bytes) -> list[tuple[bytes, bytes]]:
-    """Return the (key, value) messages that carry a blob."""
-    return [
-        (f"{lane}/{slot}/{number}".encode(), blob[start : start + CHUNK_BYTES])
-        for number, start in enumerate(range(0, len(blob), CHUNK_BYTES))
-    ]
-
-
-def manifest_message(
-    lane: str, previous: Manifest | None, blob: bytes, next_offset: int
-) -> tuple[Manifest, bytes, bytes]:
-    """Return the manifest that follows ``previous``, and its (key, value) message."""
-    manifest = Manifest(
-        format=FORMAT,
-        generation=previous.generation + 1 if previous else 1,
-        slot="b" if previous and previous.slot == "a" else "a",
-        chunks=-(-len(blob) // CHUNK_BYTES),
-        sha256=hashlib.sha256(blob).hexdigest(),
-        next_offset=next_offset,
-    )
-    return manifest, f"{lane}/manifest".encode(), json.dumps(asdict(manifest)).encode()
-
-
-def newest(lane: str, messages: Iterable[tuple[bytes, bytes]]) -> tuple[Manifest, bytes] | None:
-    """Return the newest whole snapshot among a changelog's messages (in order), or None.
-
-    Without a manifest there is nothing; a manifest whose chunks are gone or differ (a broker that forgets) is said
-    in the log and counts as nothing.
-    """
-    prefix = f"{lane}/".encode()
-    latest = {key: value for key, value in messages if key.startswith(prefix)}
-    raw = latest.get(f"{lane}/manifest".encode())
-    if not raw:
-        return None
-    manifest = _read_manifest(raw)
-    if manifest is None:
-        log.warning("state_ignored", lane=lane, reason="written by another version", manifest=raw[:200])
-        return None
-    parts = [latest.get(f"{lane}/{manifest.slot}/{number}".encode()) for number in range(manifest.chunks)]
-    blob = b"".join(part for part in parts if part is not None)
-    if hashlib.sha256(blob).hexdigest() != manifest.sha256:
-        log.warning("state_ignored", lane=lane, reason="incomplete: the lane warms up again")
-        return None
-    return manifest, blob
-
-
-def _read_manifest(raw: bytes) -> Manifest | None:
-    """Return a manifest of this format, or None; another format may have any fields, or be no JSON."""
-    try:
-        facts = json.loads(raw)
-        return Manifest(**facts) if facts["format"] == FORMAT else None
-    except (ValueError, TypeError, KeyError):
-        return None

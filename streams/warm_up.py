@@ -8,6 +8,7 @@ from datetime import timedelta
 import numpy as np
 
 from fleetwatch import avro, topics
+from fleetwatch.record_batch import Records, read_batch, write_batches
 from fleetwatch.records import Box, CameraDetection, SensorReading, from_millis
 from streams.batch import ActiveModel, RawBatch
 from streams.detectors import isolation_forest
@@ -53,7 +54,11 @@ def compile_kernels() -> float:
         values = [avro.encode(event) for event in events]
         count = len(values)
         times = np.full(count, 1_700_000_030_000)
-        lane.process(RawBatch(topic, 0, np.arange(count), times, [b"d"] * count, values), models)
+        records = Records.of(range(count), times, [b"d"] * count, values)
+        lane.process(RawBatch(topic, 0, records), models)
+        batches = write_batches(records.keys, records.values, 0, max_bytes=1 << 20)
+        for batch in batches:
+            read_batch(batch._build())  # noqa: SLF001  # the producer's side of it
         lane.early()
         lane.advance(1_700_000_060_000, 1_700_000_060_000)
     return time.monotonic() - began

@@ -1,9 +1,10 @@
-"""Tumbling event-time windows of one partition: count, sum, sum of squares, min, max for several scopes at once.
+"""Event-time windows of one partition: count, sum, sum of squares, min, max for several scopes at once.
 
-Arithmetic on event time, no clock inside. The watermark is the newest event time minus the allowed
-out-of-orderness; it also moves by ``advance`` when a partition is idle. A window [start, end) takes events until
-the watermark reaches end + grace; then its final counts go out, once. An event that comes later than that is late:
-it is in no window, and counted on the window in which the newest event stood then.
+Window number w covers [w * hop, w * hop + size): tumbling where hop and size are the same, hopping where the hop is
+shorter (an event is in several windows). Arithmetic on event time, no clock inside. The watermark is the newest event
+time minus the allowed out-of-orderness; it also moves by ``advance`` when a partition is idle. A window [start, end)
+takes events until the watermark reaches end + grace; then its final counts go out, once. An event that comes later than
+that for all of its windows is late: it is in none, and counted on the newest window in which the newest event stood.
 
 State is a ring of panes (window number modulo the ring's length), each with one entry a key: what is open at one
 time spans at most out-of-orderness + grace + one window.
@@ -30,16 +31,22 @@ _NEWEST, _WATERMARK, _FIRST_OPEN, _OPEN = range(4)
 
 @dataclass(frozen=True)
 class WindowRules:
-    """Length and tolerances, milliseconds of event time."""
+    """Length and tolerances, milliseconds of event time; a hop of 0 is the length itself (tumbling)."""
 
     size_ms: int
     grace_ms: int
     out_of_orderness_ms: int
+    hop_ms: int = 0
+
+    @property
+    def step_ms(self) -> int:
+        """From the start of one window to that of the next."""
+        return self.hop_ms or self.size_ms
 
     @property
     def panes(self) -> int:
         """How many windows can be open at once."""
-        return (self.out_of_orderness_ms + self.grace_ms) // self.size_ms + 3
+        return (self.out_of_orderness_ms + self.grace_ms + self.size_ms) // self.step_ms + 2
 
 
 @dataclass(frozen=True)
@@ -61,12 +68,14 @@ class Entries:
 class Folded:
     """What a batch did: which rows were late, the device's count after each row, final entries, closed windows.
 
+    ``running`` is the largest count that the device has in one of the row's windows, ``window`` that window's number.
     ``closed`` holds (batch row before which it closed, window number); after a leap of the watermark only the last
     of the skipped empty windows is named.
     """
 
     is_late: NDArray[np.bool_]
     running: NDArray[np.int64]
+    window: NDArray[np.int64]
     final: Entries
     closed: NDArray[np.int64]
 
@@ -75,6 +84,7 @@ class Folded:
 def _close(
     state,
     size,
+    hop,
     grace,
     ints,
     floats,
@@ -89,7 +99,7 @@ def _close(
     n_closed,
 ):
     """Send every window whose end + grace the watermark has reached; return the numbers filled in."""
-    last = (state[_WATERMARK] - grace) // size - 1
+    last = (state[_WATERMARK] - grace - size) // hop
     if state[_FIRST_OPEN] == NEVER or last < state[_FIRST_OPEN]:
         return filled, n_closed
     panes = ints.shape[1]
@@ -145,6 +155,7 @@ def _fold(
     keys,
     state,
     size,
+    hop,
     grace,
     slack,
     ints,
@@ -153,6 +164,7 @@ def _fold(
     keys_used,
     late,
     running,
+    windows,
     out,
     out_ints,
     out_floats,
@@ -169,6 +181,7 @@ def _fold(
             filled, n_closed = _close(
                 state,
                 size,
+                hop,
                 grace,
                 ints,
                 floats,
@@ -182,27 +195,36 @@ def _fold(
                 closed,
                 n_closed,
             )
-        window = time // size
-        late[i] = (window + 1) * size + grace <= state[_WATERMARK]
+        last = time // hop
+        late[i] = last * hop + size + grace <= state[_WATERMARK]
         if late[i]:
-            window = max(state[_NEWEST] // size, state[_FIRST_OPEN])
-        elif state[_FIRST_OPEN] == NEVER:
-            state[_FIRST_OPEN] = (state[_WATERMARK] - grace) // size
-        pane = window % panes
-        for scope in range(ints.shape[0]):
-            key = keys[scope, i]
-            entry = ints[scope, pane, key]
-            if entry[COUNT] == 0 and entry[LATE] == 0:
-                state[_OPEN] += 1
-            if late[i]:
+            last = max(state[_NEWEST] // hop, state[_FIRST_OPEN])
+            first = last
+        else:
+            if state[_FIRST_OPEN] == NEVER:
+                state[_FIRST_OPEN] = (state[_WATERMARK] - grace - size) // hop + 1
+            first = max((time - size) // hop + 1, state[_FIRST_OPEN])
+        running[i] = 0
+        windows[i] = last
+        for window in range(first, last + 1):
+            pane = window % panes
+            for scope in range(ints.shape[0]):
+                key = keys[scope, i]
+                entry = ints[scope, pane, key]
                 if entry[COUNT] == 0 and entry[LATE] == 0:
-                    floats[scope, pane, key] = 0.0
-                entry[LATE] += 1
-                entry[OFFSET] = offsets[i]
-            else:
-                _add(entry, floats[scope, pane, key], values[i], offsets[i])
-            dirty[scope, pane, key] = True
-        running[i] = 0 if late[i] else ints[0, pane, keys[0, i]][COUNT]
+                    state[_OPEN] += 1
+                if late[i]:
+                    if entry[COUNT] == 0 and entry[LATE] == 0:
+                        floats[scope, pane, key] = 0.0
+                    entry[LATE] += 1
+                    entry[OFFSET] = offsets[i]
+                else:
+                    _add(entry, floats[scope, pane, key], values[i], offsets[i])
+                dirty[scope, pane, key] = True
+            count = ints[0, pane, keys[0, i]][COUNT]
+            if not late[i] and count > running[i]:
+                running[i] = count
+                windows[i] = window
     return filled, n_closed
 
 
@@ -227,6 +249,13 @@ class WindowFold:
         """How many counts are open."""
         return int(self.state[_OPEN])
 
+    def is_open(self, scope: int, keys: int) -> NDArray[np.bool_]:
+        """Return which of the first keys of a scope have something in an open window."""
+        found = np.zeros(keys, np.bool_)
+        room = self.ints.shape[2]
+        found[:room] = self.ints[scope, :, :keys, COUNT : LATE + 1].any(axis=(0, 2))
+        return found
+
     def fold(
         self,
         times: NDArray[np.int64],
@@ -237,12 +266,12 @@ class WindowFold:
         """Count a batch in offset order; ``keys`` has shape (scopes, n)."""
         count = len(times)
         self._reserve(keys)
-        room = self.open_entries + count * len(self.keys_used)
+        rules = self.rules
+        room = self.open_entries + count * len(self.keys_used) * -(-rules.size_ms // rules.step_ms)
         out, out_ints = np.empty((room, 4), np.int64), np.empty((room, 3), np.int64)
         out_floats = np.empty((room, 4), np.float64)
         closed = np.empty(((count + 1) * (self.rules.panes + 1), 2), np.int64)
-        late, running = np.empty(count, np.bool_), np.empty(count, np.int64)
-        rules = self.rules
+        late, running, windows = np.empty(count, np.bool_), np.empty(count, np.int64), np.empty(count, np.int64)
         filled, n_closed = _fold(
             times,
             offsets,
@@ -250,6 +279,7 @@ class WindowFold:
             keys,
             self.state,
             rules.size_ms,
+            rules.step_ms,
             rules.grace_ms,
             rules.out_of_orderness_ms,
             self.ints,
@@ -258,12 +288,13 @@ class WindowFold:
             self.keys_used,
             late,
             running,
+            windows,
             out,
             out_ints,
             out_floats,
             closed,
         )
-        return Folded(late, running, _entries(out, out_ints, out_floats, filled), closed[:n_closed])
+        return Folded(late, running, windows, _entries(out, out_ints, out_floats, filled), closed[:n_closed])
 
     def advance(self, watermark_ms: int) -> tuple[Entries, NDArray[np.int64]]:
         """Move the watermark by the clock (an idle partition); return what became final and the closed windows."""
@@ -277,6 +308,7 @@ class WindowFold:
             filled, n_closed = _close(
                 self.state,
                 self.rules.size_ms,
+                self.rules.step_ms,
                 self.rules.grace_ms,
                 self.ints,
                 self.floats,

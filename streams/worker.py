@@ -3,37 +3,38 @@
 Order of a checkpoint, all for one cut of every lane:
 
 1. deliver the outputs of everything folded in so far,
-2. write the snapshots of the lanes that changed to the changelog, chunks first,
+2. write the blocks of the lanes' snapshots that changed to the changelog,
 3. write their manifests,
 4. deliver what the clock caused (windows and silences of idle partitions), which the snapshots hold too,
 5. acknowledge the batches that the snapshots include; the transport commits them.
 
 What records cause comes out the same when they are folded in again. What the clock causes does not: more records may
-have come by then. So it is written down first and sent afterwards, and a restart sends it again as it was.
+have come by then. So it is written down first and sent afterwards, and a restart sends it again as it was. Likewise a
+new batch model: it is in force from a checkpoint on that names it, and nothing is folded in before that one stands.
 
-A failure at a step leaves every later step undone. A restart loads the newest manifest's snapshot and skips the
-records that it includes; outputs between it and the failure are sent again, with the same identities.
+A failure at a step leaves every later step undone. A restart loads the newest manifest's snapshot and goes on from its
+offset; outputs between it and the failure are sent again, with the same identities.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Final
 
 from fleetwatch import avro, topics
 from fleetwatch.errors import TransientError
 from fleetwatch.logs import get_logger
 from streams import recovery, state
-from streams.batch import RawBatch
+from streams.batch import blocks_of
+from streams.careful import process_carefully
 from streams.lane import Lane, LaneSettings
-from streams.outbox import Outbox
 from streams.registry import ModelRegistry
 from streams.rules import load_rules
+from streams.state import Claim, SnapshotWriter
 from streams.training import TrainingSamples
 from streams.tuning import load_tunings
 from streams.windows import WindowRules
@@ -43,14 +44,16 @@ if TYPE_CHECKING:
 
     from fleetwatch.service import Service
     from fleetwatch.settings import Settings
-    from streams.batch import Outputs
+    from streams.batch import ActiveModel, Block, Message, Outputs, RawBatch
+    from streams.outbox import Outbox
     from streams.stall import StallGuard
-    from streams.state import Manifest
+    from streams.state import Found
 
 log = get_logger(__name__)
 
 LaneId = tuple[str, int]
-Message = tuple[str, bytes | None, bytes]
+REVOKE_SECONDS: Final = 10.0
+"""How long a rebalance waits for a checkpoint that is being written."""
 
 
 def lane_settings(settings: Settings) -> LaneSettings:
@@ -63,26 +66,15 @@ def lane_settings(settings: Settings) -> LaneSettings:
     return LaneSettings(
         windows=WindowRules(
             size_ms=int(settings.window_seconds * 1000),
+            hop_ms=int((settings.window_hop_seconds or 0.0) * 1000),
             grace_ms=int(settings.grace_seconds * 1000),
             out_of_orderness_ms=int(settings.out_of_orderness_seconds * 1000),
         ),
         rules=load_rules(settings.rules_file),
         max_skew_ms=int(settings.max_skew_seconds * 1000),
+        device_ttl_ms=int(settings.device_ttl_seconds * 1000),
         warm_up=settings.warm_up_readings,
         tunings=load_tunings(settings.detection_file),
-    )
-
-
-def to_batch(topic: str, partition: int, records: list[Any]) -> RawBatch:
-    """Return the columns of aiokafka records."""
-    count = len(records)
-    return RawBatch(
-        topic,
-        partition,
-        np.fromiter((record.offset for record in records), np.int64, count),
-        np.fromiter((record.timestamp for record in records), np.int64, count),
-        [record.key for record in records],
-        [record.value for record in records],
     )
 
 
@@ -91,7 +83,10 @@ class _Held:
     """A lane that this worker holds, what of it is not yet checkpointed, and when it last got something."""
 
     lane: Lane
-    manifest: Manifest | None
+    writer: SnapshotWriter
+    models: dict[str, ActiveModel]
+    stale_keys: frozenset[bytes] = frozenset()
+    careful_until: int = 0
     events: list[Any] = field(default_factory=list)
     by_clock: list[Message] = field(default_factory=list)
     is_dirty: bool = False
@@ -107,9 +102,16 @@ class _Cut:
     held: _Held
     events: list[Any]
     by_clock: list[Message]
-    chunks: list[tuple[bytes, bytes]]
-    manifest: Manifest
-    manifest_message: tuple[bytes, bytes]
+    blocks: list[tuple[bytes, bytes]]
+    manifest: tuple[bytes, bytes]
+
+    def blocks_to_write(self) -> list[Block]:
+        """Return what changed."""
+        return state.blocks(self.blocks)
+
+    def manifest_to_write(self) -> list[Block]:
+        """Return what makes it count."""
+        return state.blocks([self.manifest])
 
 
 class Worker:
@@ -117,8 +119,10 @@ class Worker:
 
     is_caught_up: Callable[[LaneId, int], bool]
     """Whether the broker was heard just now and has nothing beyond an offset of a partition; set by the application."""
+    generation: Callable[[], int]
+    """The consumer group's generation in which the present partitions were assigned; set by the application."""
 
-    def __init__(self, settings: Settings, service: Service, guard: StallGuard) -> None:
+    def __init__(self, settings: Settings, service: Service, guard: StallGuard, outbox: Outbox) -> None:
         self._settings = settings
         self._guard = guard
         self._service = service
@@ -126,11 +130,13 @@ class Worker:
         self._registry = ModelRegistry(settings.models_dir)
         self._models = self._registry.load_active()
         self._samples = TrainingSamples(settings.training_sample)
-        self._outbox = Outbox(settings)
+        self._outbox = outbox
         self._held: dict[LaneId, _Held] = {}
-        self._loading: dict[LaneId, asyncio.Task[_Held]] = {}
+        self._loading: dict[LaneId, asyncio.Task[None]] = {}
         self._trainings: set[asyncio.Task[None]] = set()
         self._checkpointing = asyncio.Lock()
+        self._may_fold = asyncio.Event()
+        self._may_fold.set()
         self._failed: Exception | None = None
         self._rate_since = time.monotonic()
         self._rate_events = 0
@@ -139,67 +145,117 @@ class Worker:
 
     def assign(self, lanes: set[LaneId]) -> None:
         """Begin to load the lanes of newly assigned partitions."""
-        for lane in lanes - self._held.keys() - self._loading.keys():
-            self._loading[lane] = asyncio.create_task(self._load(*lane))
+        by_partition: dict[int, set[str]] = {}
+        for topic, partition in lanes - self._held.keys() - self._loading.keys():
+            by_partition.setdefault(partition, set()).add(topic)
+        for partition, names in by_partition.items():
+            task = asyncio.create_task(self._load(partition, names))
+            self._loading |= dict.fromkeys(((topic, partition) for topic in names), task)
 
-    def revoke(self, lanes: set[LaneId]) -> None:
-        """Drop lanes: whoever gets them next goes on from their last checkpoint."""
+    async def offsets(self, lanes: set[LaneId]) -> dict[LaneId, int]:
+        """Return where lanes go on whose state says so; waits until they are loaded."""
+        self.assign(lanes)
+        while waiting := {self._loading[lane] for lane in lanes & self._loading.keys()}:
+            await asyncio.wait(waiting)
+            for task in waiting:
+                task.result()
+        return {
+            lane: held.lane.next_offset for lane in lanes if (held := self._held.get(lane)) and held.lane.next_offset
+        }
+
+    async def revoke(self, lanes: set[LaneId]) -> None:
+        """Drop lanes: whoever gets them next goes on from their last checkpoint.
+
+        A checkpoint that is being written is waited for, but nothing else: what it says was sent must be found by the
+        next owner.
+        """
         for lane in lanes:
-            self._held.pop(lane, None)
             self._loading.pop(lane, None)
+            self._held.pop(lane, None)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(REVOKE_SECONDS), self._checkpointing:
+                pass
 
-    async def _load(self, topic: str, partition: int) -> _Held:
-        found = await asyncio.to_thread(recovery.load_snapshot, self._settings, topic, partition)
-        lane, manifest = Lane(topic, partition, self._lane_settings), None
-        by_clock: list[Message] = []
-        if found is not None:
-            manifest, blob = found
+    async def _load(self, partition: int, names: set[str]) -> None:
+        task, claim = asyncio.current_task(), self.generation()
+        try:
+            found = await asyncio.to_thread(recovery.find_lanes, self._settings, partition, names)
+            for topic in names:
+                held = await asyncio.to_thread(self._restore, topic, partition, found[topic], claim)
+                if self._loading.get((topic, partition)) is task:  # not revoked in the meantime
+                    self._held[(topic, partition)] = held
+                    self._outbox.send(blocks_of(held.by_clock), partition)
+                    held.by_clock = []
+        finally:
+            for topic in names:
+                if self._loading.get((topic, partition)) is task:
+                    del self._loading[(topic, partition)]
+
+    def _restore(self, topic: str, partition: int, found: Found, generation: int) -> _Held:
+        name = state.lane_key(topic, partition)
+        claim = Claim(found.claim.term + 1, generation)
+        writer = SnapshotWriter(name, claim, keep_all=self._settings.embedded_broker)
+        held = _Held(Lane(topic, partition, self._lane_settings), writer, dict(self._models), found.keys)
+        held.careful_until = found.careful_until
+        if found.snapshot is not None:
             try:
-                snapshot = state.unpack(blob)
-                by_clock = state.unpack_messages(snapshot["by_clock"])
-                lane = Lane.restore(topic, partition, self._lane_settings, snapshot)
+                held.lane = Lane.restore(topic, partition, self._lane_settings, found.snapshot)
+                held.by_clock = state.unpack_messages(found.snapshot["by_clock"])
+                held.models = self._load_models(state.unpack_messages(found.snapshot["models"]))
             except (ValueError, KeyError) as error:
-                log.warning("state_ignored", lane=state.lane_key(topic, partition), reason=str(error))
-                lane.next_offset = manifest.next_offset
-            log.info("lane_restored", topic=topic, partition=partition, next_offset=lane.next_offset)
-        held = _Held(lane, manifest)
-        if self._loading.get((topic, partition)) is asyncio.current_task():  # not revoked in the meantime
-            del self._loading[(topic, partition)]
-            self._held[(topic, partition)] = held
-            self._outbox.send(by_clock)
+                log.warning("state_ignored", lane=name, reason=str(error))
+                held.lane.next_offset = found.next_offset
+            log.info("lane_restored", topic=topic, partition=partition, next_offset=held.lane.next_offset)
         return held
+
+    def _load_models(self, versions: list[Message]) -> dict[str, ActiveModel]:
+        """Return the models that were in force when a snapshot was taken."""
+        found = {}
+        for sensor_type, _, raw in versions:
+            version, active = raw.decode(), self._models.get(sensor_type)
+            same = active if active is not None and active.version == version else None
+            model = same or self._registry.load(sensor_type, version)
+            if model is not None:
+                found[sensor_type] = model
+        return found
 
     # --- events ---
 
-    async def take(self, topic: str, partition: int, records: list[Any], event: Any) -> None:
+    async def take(self, raw: RawBatch, event: Any) -> None:
         """Fold one batch in and send what it gives; ``event`` is acknowledged by the checkpoint that includes it.
 
         A batch of a partition that was revoked while its lane was loading is left to the next owner.
         """
+        lane_id = (raw.topic, raw.partition)
+        await self.offsets({lane_id})
+        await self._may_fold.wait()
+        held = self._held.get(lane_id)
+        if held is None or self._failed is not None:
+            return
         try:
-            await self._take(topic, partition, records, event)
+            self._fold(held, raw)
         except Exception as error:
             # Faust would log this and go on with the next batch, on a lane that may hold half of this one. The next
-            # checkpoint ends the process instead, and a restart goes on from the last one.
-            log.exception("batch_failed", topic=topic, partition=partition, first_offset=records[0].offset)
+            # checkpoint ends the process instead, and a restart goes carefully over the same records again.
+            log.exception("batch_failed", topic=raw.topic, partition=raw.partition, first_offset=int(raw.offsets[0]))
             self._failed = error
-
-    async def _take(self, topic: str, partition: int, records: list[Any], event: Any) -> None:
-        lane_id = (topic, partition)
-        held = self._held.get(lane_id)
-        if held is None:
-            self.assign({lane_id})
-            held = await asyncio.shield(self._loading[lane_id])
-            if self._held.get(lane_id) is not held:
-                return
+            self._outbox.send(state.blocks([state.careful_message(*lane_id, int(raw.offsets[-1]) + 1)]), raw.partition)
+            return
         held.last_arrival = time.monotonic()
         held.events.append(event)
         held.is_dirty = True
-        self._send(held.lane.process(to_batch(topic, partition, records), self._models))
-        self._rate_events += len(records)
+        self._rate_events += len(raw)
+        await self._outbox.room()
 
-    def _send(self, outputs: Outputs) -> None:
-        self._outbox.send(outputs.messages)
+    def _fold(self, held: _Held, raw: RawBatch) -> None:
+        if held.lane.next_offset >= held.careful_until:
+            self._send(held.lane.process(raw, held.models), raw.partition)
+            return
+        held.lane, outputs = process_carefully(held.lane, raw, held.models)
+        self._send(outputs, raw.partition)
+
+    def _send(self, outputs: Outputs, partition: int) -> None:
+        self._outbox.send(outputs.blocks, partition)
         self._count(outputs)
         for sensor_type, rows in outputs.training.items():
             if sensor_type in self._models:
@@ -226,54 +282,92 @@ class Worker:
         self._models[sensor_type] = active
         self._service.status.count("models_trained")
         log.info("model_trained", sensor_type=sensor_type, version=record.version, rows=record.training_rows)
-        self._outbox.send([(topics.MODELS, sensor_type.encode(), avro.encode(record))])
+        self._outbox.send_by_key((topics.MODELS, sensor_type.encode(), avro.encode(record)))
 
     # --- checkpoint ---
 
-    async def checkpoint(self) -> None:
-        """Do what the module says, in that order.
+    async def checkpoint(self) -> float:
+        """Do what the module says, in that order; return the seconds for which nothing else could be done.
 
         Raises:
             TransientError: Kafka did not take the outputs or the state; nothing was acknowledged.
 
         """
         async with self._checkpointing:
-            if self._failed is not None:
-                raise TransientError(f"a batch failed: {self._failed!r}")
-            self._advance_idle(time.monotonic(), int(time.time() * 1000))
-            cuts = [self._cut(*lane, held) for lane, held in list(self._held.items()) if held.is_dirty]
-            self._report()
+            try:
+                return await self._checkpoint()
+            finally:
+                self._may_fold.set()
+
+    async def _checkpoint(self) -> float:
+        if self._failed is not None:
             await self._outbox.flush()
-            self._guard.check()
-            cuts = [cut for cut in cuts if self._is_mine(cut)]
+            raise TransientError(f"a batch failed: {self._failed!r}")
+        self._advance_idle(time.monotonic(), int(time.time() * 1000))
+        self._put_models_in_force()
+        began = time.monotonic()
+        cuts = [self._cut(*lane, held) for lane, held in list(self._held.items()) if held.is_dirty]
+        busy = time.monotonic() - began
+        self._report()
+        await self._outbox.flush()
+        for part in (_Cut.blocks_to_write, _Cut.manifest_to_write):
+            cuts, more = await self._write(cuts, part)
+            busy += more
+        if any(cut.by_clock for cut in cuts):
             for cut in cuts:
-                self._outbox.send_to(topics.STATE, cut.partition, cut.chunks)
+                self._outbox.send(blocks_of(cut.by_clock), cut.partition)
             await self._outbox.flush()
-            self._guard.check()
-            cuts = [cut for cut in cuts if self._is_mine(cut)]
-            for cut in cuts:
-                self._outbox.send_to(topics.STATE, cut.partition, [cut.manifest_message])
-                cut.held.manifest = cut.manifest
-            await self._outbox.flush()
-            if any(cut.by_clock for cut in cuts):
-                for cut in cuts:
-                    self._outbox.send(cut.by_clock)
-                await self._outbox.flush()
-            for cut in cuts:
-                for event in cut.events:
-                    event.ack()
+        for cut in cuts:
+            for event in cut.events:
+                event.ack()
+        await self._remove_stale(cuts)
+        return busy
+
+    async def _write(self, cuts: list[_Cut], part: Callable[[_Cut], list[Block]]) -> tuple[list[_Cut], float]:
+        """Write a part of each cut to the changelog and wait until it stands.
+
+        Returns the cuts whose lanes are still held, and the seconds for which nothing else could be done.
+        """
+        self._guard.check()
+        mine, busy = [cut for cut in cuts if self._is_mine(cut)], 0.0
+        for cut in mine:
+            began = time.monotonic()
+            self._outbox.send(part(cut), cut.partition)
+            busy += time.monotonic() - began
+            await asyncio.sleep(0)  # a large state takes a while: let others have their turn between lanes
+        await self._outbox.flush()
+        return mine, busy
+
+    async def _remove_stale(self, cuts: list[_Cut]) -> None:
+        """Remove what former owners wrote, now that a snapshot of this one stands; not where nothing is compacted."""
+        for cut in cuts:
+            stale, cut.held.stale_keys = cut.held.stale_keys, frozenset()
+            if stale and not self._settings.embedded_broker:
+                self._outbox.send([state.tombstones(stale)], cut.partition)
+        await self._outbox.flush()
+
+    def _put_models_in_force(self) -> None:
+        """Let lanes change to the newest models with this checkpoint; until it stands nothing is folded in."""
+        for held in self._held.values():
+            if _versions(held.models) != _versions(self._models):
+                held.models = dict(self._models)
+                held.is_dirty = True
+                self._may_fold.clear()
 
     def _cut(self, topic: str, partition: int, held: _Held) -> _Cut:
         """Take everything of a lane that belongs to this checkpoint, at one offset; nothing is awaited here."""
-        self._send(held.lane.early())
+        self._send(held.lane.early(), partition)
         events, held.events = held.events, []
         by_clock, held.by_clock = held.by_clock, []
         held.is_dirty = False
-        blob = state.pack(held.lane.snapshot() | {"by_clock": state.pack_messages(by_clock)})
-        lane = state.lane_key(topic, partition)
-        manifest, key, value = state.manifest_message(lane, held.manifest, blob, held.lane.next_offset)
-        chunks = state.chunk_messages(lane, manifest.slot, blob)
-        return _Cut(topic, partition, held, events, by_clock, chunks, manifest, (key, value))
+        models: list[Message] = [(name, None, version.encode()) for name, version in _versions(held.models).items()]
+        snapshot = held.lane.snapshot() | {
+            "by_clock": state.pack_messages(by_clock),
+            "models": state.pack_messages(models),
+        }
+        blocks = held.writer.write(snapshot)
+        manifest = held.writer.manifest(held.lane.next_offset)
+        return _Cut(topic, partition, held, events, by_clock, blocks, manifest)
 
     def _is_mine(self, cut: _Cut) -> bool:
         """Say whether the lane of a cut is still held: it may have been revoked while something was awaited."""
@@ -293,7 +387,7 @@ class Worker:
                 continue
             before = held.lane.windows.open_entries
             outputs = held.lane.advance(now_ms - int(idle * 1000), now_ms)
-            if outputs.messages or before != held.lane.windows.open_entries:
+            if outputs.blocks or before != held.lane.windows.open_entries:
                 held.is_dirty = True
                 held.by_clock += outputs.messages
                 self._count(outputs)
@@ -313,3 +407,7 @@ class Worker:
         if self._trainings:
             await asyncio.gather(*self._trainings)
         await self.checkpoint()
+
+
+def _versions(models: dict[str, ActiveModel]) -> dict[str, str]:
+    return {sensor_type: model.version for sensor_type, model in models.items()}

@@ -233,8 +233,10 @@ def _fold(rows, values, gaps, stats, evidence, size, which, centre, spread):
 
 @dataclass(frozen=True)
 class Deviations:
-    """Columns: evidence in powers of ten (NaN before SETTLE), the same in deviations of the normal distribution,
-    which of NAMES it is, the expected value and its deviation.
+    """What a batch is told of its readings, as columns.
+
+    Evidence in powers of ten (NaN before SETTLE), the same in deviations of the normal distribution, which of NAMES it
+    is, the expected value and its deviation.
     """
 
     evidence: NDArray[np.float64]

@@ -31,6 +31,8 @@ from streams.arrays import grown
 from streams.tuning import CALIBRATION, SETTLE
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
 ON, OFF, FALLEN = 1.6, 1.2, 0.45
@@ -219,3 +221,25 @@ class MultivariateFold:
         for part in _PARTS:
             setattr(fold, part, state[part].copy())
         return fold
+
+
+def without(
+    state: Mapping[str, NDArray[Any]], devices: NDArray[np.int64], channels: NDArray[np.int64]
+) -> dict[str, NDArray[Any]]:
+    """Return a snapshot with only these rows (ascending), which get the numbers 0, 1, 2, ...
+
+    ``channels`` are all of the kept devices' ones.
+    """
+    devices = devices[devices < len(state["ints"])]
+    channels = channels[channels < len(state["following"])]
+    ints, following = state["ints"][devices], state["following"][channels]
+    ints[:, _FIRST] = np.searchsorted(channels, ints[:, _FIRST])
+    is_link = following >= 0
+    following[is_link] = np.searchsorted(channels, following[is_link])
+    return {
+        "ints": ints,
+        "floats": state["floats"][devices],
+        "channels": state["channels"][channels],
+        "following": following,
+        "latest": state["latest"][channels],
+    }

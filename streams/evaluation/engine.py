@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fleetwatch import columns
+from fleetwatch.record_batch import Records
 from fleetwatch.records import SensorReading
 from streams.batch import ActiveModel, Outputs, RawBatch
 from streams.detectors import isolation_forest
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from fleetwatch.byte_column import ByteColumn
     from streams.lane import LaneSettings
 
 
@@ -34,15 +36,19 @@ class Engine:
         self.models: dict[str, ActiveModel] = {}
 
     def feed(
-        self, topic: str, keys: Sequence[bytes], values: Sequence[bytes], times_ms: Sequence[int] | NDArray[np.int64]
+        self,
+        topic: str,
+        keys: Sequence[bytes | None],
+        values: Sequence[bytes | None],
+        times_ms: Sequence[int] | NDArray[np.int64],
     ) -> Outputs:
         """Fold the next records of a topic in; ``times_ms`` are the broker's."""
         lane = self._lanes.get(topic)
         if lane is None:
             lane = self._lanes[topic] = Lane(topic, 0, self._settings)
         first = lane.next_offset
-        offsets = np.arange(first, first + len(values), dtype=np.int64)
-        out = lane.process(RawBatch(topic, 0, offsets, np.asarray(times_ms, np.int64), keys, values), self.models)
+        records = Records.of(range(first, first + len(values)), times_ms, keys, values)
+        out = lane.process(RawBatch(topic, 0, records), self.models)
         for sensor_type, rows in out.training.items():
             sample = self._samples.add(sensor_type, rows) if self._samples else None
             if sample is not None:
@@ -55,13 +61,13 @@ class Engine:
         """Let the clock move the watermark of every lane to a time after the last record."""
         out = Outputs()
         for lane in self._lanes.values():
-            out.messages += lane.advance(until_ms, until_ms).messages
+            out.extend(lane.advance(until_ms, until_ms))
         return out
 
 
 def encode_readings(
     device: str, sensor_types: Sequence[str], times_ms: NDArray[np.int64], values: NDArray[np.float64]
-) -> list[bytes]:
+) -> ByteColumn:
     """Return readings of one device as on the wire; ``values`` (rows, sensor types), ``seq`` counts readings.
 
     ``times_ms`` (rows): all sensor types of a row have the same event time.

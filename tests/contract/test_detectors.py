@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from streams import detectors, features, state, tuning
+from streams import detectors, features, tuning
 from streams.batch import ActiveModel
 from streams.detectors import adaptive, deviation, half_space_trees, isolation_forest, multivariate
 from streams.detectors.adaptive import AdaptiveFold
@@ -29,6 +29,7 @@ from streams.pace import PaceFold
 from streams.policy import as_score
 from streams.scoring import Scorer
 from streams.tuning import PlanFold
+from tests.unit.streams.lanes import through_the_changelog
 
 EVENTS = 1200
 KINDS = 2
@@ -258,7 +259,7 @@ def test_a_detector_made_again_gives_the_same_scores(name: str) -> None:
 def test_a_snapshot_changes_nothing(name: str, at: int) -> None:
     detector = MAKERS[name]()
     before = score(detector, 0, at)
-    stored = state.unpack(state.pack(detector.snapshot()))
+    stored = through_the_changelog(detector.snapshot())
     score(detector, at)  # whoever gave the snapshot goes on: what was stored is not touched by it
     after = score(MAKERS[name]().restore(stored), at)
     assert np.array_equal(np.concatenate([before, after]), expected(name), equal_nan=True)
@@ -267,7 +268,7 @@ def test_a_snapshot_changes_nothing(name: str, at: int) -> None:
 def test_what_is_restored_shares_nothing_with_its_snapshot(name: str) -> None:
     detector = MAKERS[name]()
     score(detector, 0, 600)
-    stored = state.unpack(state.pack(detector.snapshot()))
+    stored = through_the_changelog(detector.snapshot())
     first = score(detector.restore(stored), 600)
     assert np.array_equal(score(detector.restore(stored), 600), first, equal_nan=True)
 

@@ -14,9 +14,9 @@ import urllib.request
 import uuid
 from collections import defaultdict
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
@@ -24,6 +24,7 @@ from fleetwatch import avro, kafka, topics
 from fleetwatch.errors import RefusedError
 from fleetwatch.local import children
 from fleetwatch.local.ports import free_port
+from fleetwatch.record_batch import Records
 from fleetwatch.records import (
     Alert,
     AlertState,
@@ -234,14 +235,13 @@ def expected_outputs(settings: Settings, environment: dict[str, str]) -> tuple[d
         by_partition[message.partition()].append(message)
     for partition, messages in by_partition.items():
         lane = Lane(topics.READINGS, partition, rules)
-        raw = RawBatch(
-            topics.READINGS,
-            partition,
-            np.array([m.offset() for m in messages]),
-            np.array([m.timestamp()[1] for m in messages]),
+        records = Records.of(
+            [m.offset() for m in messages],
+            [m.timestamp()[1] for m in messages],
             [m.key() for m in messages],
             [m.value() for m in messages],
         )
+        raw = RawBatch(topics.READINGS, partition, records)
         for topic, _, value in lane.process(raw, {}).messages:
             if topic == topics.SCORED:
                 record = avro.decode(value, ScoredReading)
@@ -288,6 +288,10 @@ def assert_exact(settings: Settings, mark: str, total: int, environment: dict[st
             finals[(count.key, count.window_start)].add(count.count)
     assert all(len(counts) == 1 for counts in finals.values())
     assert sum(next(iter(counts)) for counts in finals.values()) == total
+
+
+def has_counted(worker: WorkerProcess, name: str) -> bool:
+    return worker.counted(name) > 0
 
 
 class Feed:
@@ -337,6 +341,36 @@ def test_kill_9_repeats_outputs_but_never_changes_or_loses_one(
     wait_for(lambda: worker.counted("open_windows") == 0, 30, "all windows are closed")
     assert worker.stop() == 0
     assert_exact(any_settings, mark, feed.total, environment)
+
+
+def test_kill_9_while_batch_models_come_in_force_changes_no_score(
+    kafka_settings: Settings, start: Callable[..., WorkerProcess], tmp_path: Path
+) -> None:
+    """Which model scores a reading depends on when it was trained; that it was this one, not on a restart."""
+    mark = f"model-{uuid.uuid4().hex[:6]}"
+    environment = rules_for(mark, tmp_path) | {
+        "FLEETWATCH_TRAINING_SAMPLE": "300",
+        "FLEETWATCH_WARM_UP_READINGS": "5",
+        "FLEETWATCH_CHECKPOINT_SECONDS": "0.3",
+    }
+    worker = start(kafka_settings, **environment)
+    feed = Feed(kafka_settings, mark)
+    for counter in ("scored", "models_trained"):
+        feed.send_until(partial(has_counted, worker, counter), 60, counter)
+        feed.send_for(0.5)
+        worker.kill()
+        worker = start(kafka_settings, **environment)
+    feed.send_for(3)
+    wait_for(lambda: worker.status()["ready"] and lag(kafka_settings) == 0, 60, "the last worker has caught up")
+    assert worker.stop() == 0
+    got: dict[Any, set[bytes]] = defaultdict(set)
+    for record, value in read_records(kafka_settings, topics.SCORED, ScoredReading):
+        if record.device_id.startswith(mark):
+            got[(record.device_id, record.seq)].add(value)
+    assert len(got) == feed.total
+    assert {len(values) for values in got.values()} == {1}
+    models = {avro.decode(value, ScoredReading).batch_model for values in got.values() for value in values}
+    assert len(models) >= 2
 
 
 def test_a_worker_that_stood_still_gives_way_to_the_one_that_took_over(

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleetwatch.columns import join_bytes
-from streams import state
 from streams.interner import Interner
+from tests.unit.streams.lanes import through_the_changelog
 
 MODEST = settings(max_examples=80, deadline=None)
 
@@ -22,7 +22,7 @@ def test_equal_to_a_dict_and_a_snapshot_at_any_point_changes_nothing(
     interner, known = Interner(), dict[bytes, int]()
     for number, batch in enumerate(batches):
         if number == snapshot_at:
-            interner = Interner.restore(state.unpack(state.pack(interner.snapshot())))
+            interner = Interner.restore(through_the_changelog(interner.snapshot()))
         buffer, starts, stops = join_bytes(batch)
         expected = [known.setdefault(name, len(known)) for name in batch]
         assert interner.rows(buffer, starts, stops - starts).tolist() == expected

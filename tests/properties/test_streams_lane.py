@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fleetwatch import topics
+from fleetwatch.record_batch import Records
 from fleetwatch.records import Verdict
-from streams import state
 from streams.detectors.half_space_trees import WINDOW
 from streams.lane import Lane, LaneSettings
 from tests.unit.streams.lanes import (
@@ -27,12 +28,14 @@ from tests.unit.streams.lanes import (
     forest,
     make_rules,
     make_settings,
+    messages_of,
     pieces,
     poison,
     raw,
     reading,
     sent,
     some_of,
+    through_the_changelog,
 )
 
 if TYPE_CHECKING:
@@ -50,6 +53,7 @@ RULES = make_rules(
     {"name": "silent", "kind": "silence", "after_seconds": 8},
 )
 SETTINGS = make_settings(RULES)
+FORGETFUL = replace(SETTINGS, device_ttl_ms=30_000)
 MODELS = {"temperature": forest()}
 POISON = [bad for bad, _ in poison().values() if len(bad[1] or b"") < 1000]
 DEVICES = [("a", "temperature"), ("b", "temperature"), ("c", "vibration"), ("dé", "pressure")]
@@ -104,6 +108,7 @@ def run(lane: Lane, batches: Iterable[RawBatch], clock: Sequence[tuple[int, int]
     return outputs
 
 
+either = st.sampled_from([SETTINGS, FORGETFUL])
 topic_events = st.sampled_from([topics.READINGS, topics.DETECTIONS]).flatmap(
     lambda topic: st.tuples(st.just(topic), event_lists(topic))
 )
@@ -112,36 +117,36 @@ clocks = st.lists(st.tuples(st.integers(1, 60), st.integers(0, 300_000)), max_si
 
 
 @MODEST
-@given(topic_events, cut_sets, clocks)
+@given(topic_events, cut_sets, clocks, either)
 def test_cutting_a_batch_anywhere_gives_the_same_messages(
-    drawn: tuple[str, list[Event]], cuts: set[int], clock: list[tuple[int, int]]
+    drawn: tuple[str, list[Event]], cuts: set[int], clock: list[tuple[int, int]], the_settings: LaneSettings
 ) -> None:
     """Cut into two or into single records; the clock may close windows in between."""
     topic, events = drawn
     batch = raw(events, topic=topic)
     idle_at = {at for at, _ in clock}
-    whole = run(lane_of(topic), pieces(batch, idle_at), clock)
-    cut = run(lane_of(topic), pieces(batch, cuts | idle_at), clock)
+    whole = run(lane_of(topic, the_settings), pieces(batch, idle_at), clock)
+    cut = run(lane_of(topic, the_settings), pieces(batch, cuts | idle_at), clock)
     assert by_topic(cut) == by_topic(whole)
     assert counters(cut) == counters(whole)
 
 
 @MODEST
-@given(topic_events, st.integers(0, 60), clocks)
+@given(topic_events, st.integers(0, 60), clocks, either)
 def test_a_restart_at_any_offset_gives_the_same_messages(
-    drawn: tuple[str, list[Event]], at: int, clock: list[tuple[int, int]]
+    drawn: tuple[str, list[Event]], at: int, clock: list[tuple[int, int]], the_settings: LaneSettings
 ) -> None:
     """Snapshot, bytes, restore; then the broker gives some records again that the snapshot includes."""
     topic, events = drawn
     batch, at = raw(events, topic=topic), min(at, len(events))
     idle_at = {due for due, _ in clock}
-    straight = lane_of(topic)
+    straight = lane_of(topic, the_settings)
     expected = run(straight, pieces(batch, idle_at | {at}), clock)
-    first = lane_of(topic)
+    first = lane_of(topic, the_settings)
     before = run(first, pieces(some_of(batch, 0, at), idle_at), clock) if at else []
-    blob = state.pack(first.snapshot())
+    stored = through_the_changelog(first.snapshot())
     run(first, pieces(some_of(batch, at, len(batch)), idle_at))  # the old owner goes on for a while
-    second = Lane.restore(topic, 0, SETTINGS, state.unpack(blob))
+    second = Lane.restore(topic, 0, the_settings, stored)
     assert second.next_offset == at
     again = max(0, at - 3)
     rest = [part for part in pieces(batch, idle_at | {again, at}) if part.offsets[-1] >= at]
@@ -150,7 +155,7 @@ def test_a_restart_at_any_offset_gives_the_same_messages(
     )
     assert by_topic(before + after) == by_topic(expected)
     assert by_topic([second.early()]) == by_topic([straight.early()])
-    assert state.pack(second.snapshot()) == state.pack(straight.snapshot())
+    assert messages_of(second.snapshot()) == messages_of(straight.snapshot())
 
 
 @MODEST
@@ -164,13 +169,10 @@ def test_duplicates_change_nothing_but_the_counter(drawn: tuple[str, list[Event]
     }
     doubled = [k for k in range(len(events)) for _ in range(2 if k in repeated & good else 1)]
     plain_out = lane_of(topic).process(batch, MODELS)
-    more = type(batch)(
-        topic,
-        0,
-        np.array(doubled, np.int64),  # both copies under the first one's offset, so that the outputs are comparable
-        batch.times[doubled],
-        [batch.keys[k] for k in doubled],
-        [batch.values[k] for k in doubled],
+    rows = np.array(doubled, np.int64)  # both copies under the first one's offset, so that the outputs are comparable
+    records = batch.records
+    more = replace(
+        batch, records=Records(rows, records.times[rows], records.keys.take(rows), records.values.take(rows))
     )
     doubled_out = lane_of(topic).process(more, MODELS)
     assert by_topic([doubled_out]) == by_topic([plain_out])
@@ -321,7 +323,7 @@ def test_long_streams_do_not_depend_on_cuts_and_restarts_either(cuts: set[int], 
     lane, outputs = lane_of(topics.READINGS), []
     for part in pieces(long_stream(), cuts | {restart_at}):
         if part.offsets[0] == restart_at:
-            lane = Lane.restore(topics.READINGS, 0, SETTINGS, state.unpack(state.pack(lane.snapshot())))
+            lane = Lane.restore(topics.READINGS, 0, SETTINGS, through_the_changelog(lane.snapshot()))
         outputs += run(lane, [part])
     assert (by_topic(outputs), counters(outputs)) == long_outputs()
 

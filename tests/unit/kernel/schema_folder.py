@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from fleetwatch import avro, avro_layout, columns
+from fleetwatch.recording import form
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +23,7 @@ _CACHED = (
     avro_layout.reader_program,
     columns._lacking,
     columns._default_texts,
+    form.form_of,
 )
 
 

@@ -40,7 +40,7 @@ def reasons(batch: columns.Batch) -> list[Reason | None]:
 def test_an_empty_batch_is_a_batch():
     batch = columns.decode_batch([], [], SensorReading, key_field="device_id")
     assert len(batch) == 0
-    assert columns.encode_batch(batch, SensorReading) == []
+    assert columns.encode_batch(batch, SensorReading).to_list() == []
 
 
 def test_values_and_keys_must_be_as_many():
@@ -144,7 +144,9 @@ def test_a_new_batch_is_filled_and_encoded_as_rows_are():
     batch.doubles("box.width")[:] = 0.25
     batch.numbers("track_id")[1] = 7
     batch.ints[batch.layout.present["track_id"], 1] = 1
-    first, second = (avro.decode(value, CameraDetection) for value in columns.encode_batch(batch, CameraDetection))
+    first, second = (
+        avro.decode(value, CameraDetection) for value in columns.encode_batch(batch, CameraDetection).to_list()
+    )
     assert (first.camera_id, first.site, first.label, first.track_id) == ("cam", "n", "person", None)
     assert (second.camera_id, second.site, second.label, second.track_id) == ("cam", "n", "person", 7)
     assert (first.event_time, second.event_time) == (from_millis(0), from_millis(1))
@@ -160,7 +162,7 @@ def test_rows_as_long_as_they_can_be_fit_into_the_output():
     batch.numbers("event_time")[:] = -62_135_596_800_000
     for row in batch.layout.present.values():
         batch.ints[row] = 1
-    values = columns.encode_batch(batch, ScoredReading)
+    values = columns.encode_batch(batch, ScoredReading).to_list()
     assert avro.decode(values[-1], ScoredReading).source_offset == -(2**63)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fleetwatch import avro, topics
+from fleetwatch.record_batch import Records
 from fleetwatch.records import (
     Alert,
     Box,
@@ -24,11 +25,13 @@ from fleetwatch.records import (
     WindowCount,
     from_millis,
 )
+from streams import state
 from streams.batch import ActiveModel, Outputs, RawBatch
 from streams.detectors import isolation_forest
 from streams.features import COUNT
 from streams.lane import Lane, LaneSettings
 from streams.rules import Rule, RuleFile
+from streams.state import Claim, SnapshotWriter
 from streams.windows import WindowRules
 
 if TYPE_CHECKING:
@@ -71,26 +74,17 @@ def event(record: SensorReading | CameraDetection, *, key: bytes | None = None, 
 
 def raw(events: Sequence[Event], *, topic: str = topics.READINGS, first: int = 0) -> RawBatch:
     """A partition's records from offset ``first`` on."""
-    return RawBatch(
-        topic,
-        0,
-        np.arange(first, first + len(events), dtype=np.int64),
-        np.array([time for _, _, time in events], np.int64),
+    records = Records.of(
+        range(first, first + len(events)),
+        [time for _, _, time in events],
         [key for key, _, _ in events],
         [value for _, value, _ in events],
     )
+    return RawBatch(topic, 0, records)
 
 
 def some_of(batch: RawBatch, start: int, stop: int) -> RawBatch:
-    part = slice(start, stop)
-    return RawBatch(
-        batch.topic,
-        batch.partition,
-        batch.offsets[part],
-        batch.times[part],
-        batch.keys[part],
-        batch.values[part],
-    )
+    return replace(batch, records=batch.records[start:stop])
 
 
 def pieces(batch: RawBatch, cuts: Iterable[int]) -> list[RawBatch]:
@@ -187,3 +181,17 @@ def poison(broker_ms: int = START_MS) -> dict[str, tuple[Event, Reason]]:
         "year 2200": (key, with_event_time(good, year_2200), Reason.TOO_FAR_AHEAD),
     }
     return {name: ((key, value, broker_ms), reason) for name, (key, value, reason) in cases.items()}
+
+
+def through_the_changelog(snapshot: dict[str, Any]) -> dict[str, Any]:
+    """The snapshot as whoever recovers reads it."""
+    writer = SnapshotWriter("lane", Claim(1, 1))
+    found = state.find("lane", dict([*writer.write(snapshot), writer.manifest(0)])).snapshot
+    assert found is not None
+    return found
+
+
+def messages_of(snapshot: dict[str, Any]) -> list[tuple[bytes, bytes]]:
+    """All that a snapshot consists of, to compare two of them."""
+    writer = SnapshotWriter("lane", Claim(1, 1))
+    return [*writer.write(snapshot), writer.manifest(0)]

@@ -9,12 +9,22 @@ import pytest
 
 from fleetwatch import avro, topics
 from fleetwatch.records import Alert, AlertState, RuleKind, Severity, Verdict, from_millis
-from streams import state
 from streams.alerts import threshold_of
 from streams.lane import Lane
 from streams.policy import EVIDENCE_THRESHOLD
 from streams.rules import load_rules
-from tests.unit.streams.lanes import START_MS, detection, event, forest, make_lane, make_rules, raw, reading, sent
+from tests.unit.streams.lanes import (
+    START_MS,
+    detection,
+    event,
+    forest,
+    make_lane,
+    make_rules,
+    raw,
+    reading,
+    sent,
+    through_the_changelog,
+)
 
 if TYPE_CHECKING:
     from streams.batch import Outputs
@@ -160,7 +170,7 @@ def test_a_device_that_moves_keeps_its_rules_and_its_alerts_name_where_it_was(cu
     ]
     lane = make_lane(in_north)
     alerts = sent(lane.process(raw(events[:cut]), {}), topics.ALERTS)
-    stored = state.unpack(state.pack(lane.snapshot()))
+    stored = through_the_changelog(lane.snapshot())
     for restored in (lane, Lane.restore(topics.READINGS, 0, lane.settings, stored)):
         more = sent(restored.process(raw(events[cut:], first=cut), {}), topics.ALERTS)
         assert [(alert.state, alert.site) for alert in alerts + more] == [
@@ -376,7 +386,7 @@ def test_open_alerts_survive_a_restart_under_changed_rules() -> None:
         topics.READINGS,
         0,
         make_lane().settings.__class__(**(vars(lane.settings) | {"rules": rules})),
-        state.unpack(state.pack(lane.snapshot())),
+        through_the_changelog(lane.snapshot()),
     )
     out = later.process(raw([event(reading(1_000, seq=1, value=57))], first=1), {})
     alerts = {(alert.rule, alert.state): alert for alert in sent(out, topics.ALERTS)}

@@ -1,177 +1,232 @@
-"""Snapshots as messages: what is whole is found, what is torn is not."""
+"""Snapshots as messages: what is whole is found, what is torn is not, and only what changed is written."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from streams import state
-from streams.state import Manifest
+from streams.state import Claim, SnapshotWriter
 
 LANE = "fleet.readings/1"
+FIRST = Claim(1, 7)
 Messages = list[tuple[bytes, bytes]]
 
 
-class Writer:
-    """Writes snapshots one after the other, as the worker does."""
-
-    def __init__(self, lane: str = LANE) -> None:
-        self.lane = lane
-        self.previous: Manifest | None = None
-
-    def write(self, blob: bytes, next_offset: int = 0) -> tuple[Messages, Messages]:
-        """Return the chunks' messages and the manifest's."""
-        self.previous, key, value = state.manifest_message(self.lane, self.previous, blob, next_offset)
-        return state.chunk_messages(self.lane, self.previous.slot, blob), [(key, value)]
-
-
-def blob_of(text: str, chunks: int = 3) -> bytes:
-    return (text.encode() * (chunks * state.CHUNK_BYTES))[: chunks * state.CHUNK_BYTES - 7]
-
-
 @pytest.fixture(autouse=True)
-def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(state, "CHUNK_BYTES", 64)
+def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "BLOCK_BYTES", 64)
 
 
-def found_blob(messages: Messages, lane: str = LANE) -> bytes | None:
-    found = state.newest(lane, messages)
-    return None if found is None else found[1]
+def find(messages: Messages, lane: str = LANE) -> state.Found:
+    return state.find(lane, dict(messages))
 
 
-def test_what_is_packed_is_unpacked() -> None:
+def some(number: int, size: int = 40) -> dict[str, Any]:
+    """A state of three arrays, of which one never changes."""
+    return {"ints": np.arange(size) + number, "deep": {"er": np.full(size, number / 4)}, "still": np.arange(9)}
+
+
+def same(one: dict[str, Any] | None, other: dict[str, Any]) -> bool:
+    if one is None or one.keys() != other.keys():
+        return False
+    for name, value in other.items():
+        if isinstance(value, dict):
+            if not same(one[name], value):
+                return False
+        elif one[name].dtype != value.dtype or one[name].tobytes() != value.tobytes() or one[name].shape != value.shape:
+            return False
+    return True
+
+
+def written(writer: SnapshotWriter, snapshot: dict[str, Any], next_offset: int = 0) -> Messages:
+    return [*writer.write(snapshot), writer.manifest(next_offset)]
+
+
+def test_a_snapshot_is_found_as_it_was_with_its_offset() -> None:
     arrays = {
-        "ints": np.arange(6, dtype=np.int32).reshape(2, 3),
+        "ints": np.arange(60, dtype=np.int32).reshape(6, 10),
         "deep": {"er": {"flags": np.array([True, False]), "ü.x": np.array([np.nan, np.inf])}},
         "empty": np.zeros((0, 4)),
         "number": np.array(3.5),
-        "nothing": {},
+        "bytes": np.frombuffer(b"abc", np.uint8),
     }
-    found = state.unpack(state.pack(arrays))
-    assert "nothing" not in found
-    for one, other in (
-        (found["ints"], arrays["ints"]),
-        (found["deep"]["er"]["flags"], np.array([True, False])),
-        (found["deep"]["er"]["ü.x"], np.array([np.nan, np.inf])),
-        (found["empty"], arrays["empty"]),
-        (found["number"], arrays["number"]),
-    ):
-        assert one.dtype == other.dtype
-        assert np.array_equal(one, other, equal_nan=one.dtype.kind == "f")
+    found = find(written(SnapshotWriter(LANE, FIRST), arrays, next_offset=41))
+    assert (found.next_offset, found.claim, found.careful_until) == (41, FIRST, 0)
+    assert same(found.snapshot, arrays)
 
 
-def test_the_same_state_is_the_same_bytes() -> None:
-    """So that a repeated checkpoint can be recognised by its hash."""
-    assert state.pack({"a": np.arange(9)}) == state.pack({"a": np.arange(9)})
-
-
-def test_a_snapshot_is_found_with_its_offset() -> None:
-    chunks, manifest = Writer().write(blob_of("x"), next_offset=41)
-    assert len(chunks) == 3
-    assert all(len(value) <= state.CHUNK_BYTES for _, value in chunks)
-    found = state.newest(LANE, chunks + manifest)
-    assert found is not None
-    assert (found[0].next_offset, found[0].generation, found[1]) == (41, 1, blob_of("x"))
+def test_what_is_found_can_be_written_to() -> None:
+    found = find(written(SnapshotWriter(LANE, FIRST), {"a": np.arange(3)}))
+    assert found.snapshot is not None
+    found.snapshot["a"][0] = 9
 
 
 def test_no_manifest_no_snapshot() -> None:
-    chunks, _ = Writer().write(blob_of("x"))
-    assert state.newest(LANE, chunks) is None
-    assert state.newest(LANE, []) is None
+    assert find(SnapshotWriter(LANE, FIRST).write(some(1))).snapshot is None
+    assert find([]).snapshot is None
 
 
-def test_slots_alternate_and_generations_grow() -> None:
-    writer = Writer()
-    seen = []
-    for number in range(4):
-        writer.write(blob_of(str(number)))
-        assert writer.previous is not None
-        seen.append((writer.previous.slot, writer.previous.generation))
-    assert seen == [("a", 1), ("b", 2), ("a", 3), ("b", 4)]
+def test_only_what_changed_is_written() -> None:
+    writer, snapshot = SnapshotWriter(LANE, FIRST), some(1)
+    assert len(writer.write(snapshot)) == 5 + 5 + 2
+    assert writer.write(snapshot) == []
+    snapshot["ints"][39] += 1
+    ((key, value),) = writer.write(snapshot)
+    assert (key, value) == (f"{LANE}/1.7/ints/4/b".encode(), snapshot["ints"][32:].tobytes())
+    snapshot["ints"][39] += 1
+    assert [key for key, _ in writer.write(snapshot)] == [f"{LANE}/1.7/ints/4/a".encode()]
 
 
-def test_a_crash_at_any_message_leaves_the_one_before() -> None:
-    """Three snapshots of different sizes, cut off after every message; compacted or not."""
-    writer, log, whole = Writer(), Messages(), dict[int, bytes]()
-    for text, chunks in (("one", 3), ("two", 5), ("three", 1), ("four", 4)):
-        parts, manifest = writer.write(blob_of(text, chunks))
-        log += parts + manifest
-        whole[len(log)] = blob_of(text, chunks)
-    for stop in range(len(log) + 1):
-        expected = next((whole[at] for at in sorted(whole, reverse=True) if at <= stop), None)
-        assert found_blob(log[:stop]) == expected
-        compacted = [
-            (key, value) for at, (key, value) in enumerate(log[:stop]) if key not in {k for k, _ in log[at + 1 : stop]}
-        ]
-        assert found_blob(compacted) == expected
+def test_a_broker_that_forgets_gets_everything_each_time() -> None:
+    writer = SnapshotWriter(LANE, FIRST, keep_all=True)
+    log = written(writer, some(1), 1)
+    latest = written(writer, some(1), 2)
+    assert len(latest) == len(log)
+    assert same(find(latest).snapshot, some(1))
 
 
-def test_chunks_may_come_in_any_order() -> None:
-    chunks, manifest = Writer().write(blob_of("abc"))
-    assert found_blob(chunks[::-1] + manifest) == blob_of("abc")
+changes = st.lists(
+    st.tuples(st.sampled_from(["ints", "er", "grow", "shrink", "gone", "nothing"]), st.integers(0, 200)), max_size=6
+)
 
 
-@pytest.mark.parametrize("missing", [0, 1, 2])
-def test_a_missing_chunk_is_said_and_counts_as_nothing(missing: int) -> None:
+@given(changes=changes, data=st.data())
+@settings(max_examples=100, deadline=None)
+def test_a_crash_at_any_message_leaves_the_snapshot_before(changes: list[tuple[str, int]], data: st.DataObject) -> None:
+    """Cut off after every message, compacted or not."""
+    state.BLOCK_BYTES = 64  # the fixture's patch may be undone between examples
+    writer, log, snapshot = SnapshotWriter(LANE, FIRST), Messages(), some(0)
+    whole: dict[int, tuple[int, dict[str, Any]]] = {}
+    for number, (kind, at) in enumerate([("nothing", 0), *changes]):
+        snapshot = {"ints": snapshot["ints"].copy(), "deep": {"er": snapshot["deep"]["er"].copy()}} | (
+            {"still": np.arange(9)} if kind != "gone" else {}
+        )
+        if kind in ("ints", "er"):
+            array = snapshot["ints"] if kind == "ints" else snapshot["deep"]["er"]
+            array[at % len(array)] += 1
+        elif kind == "grow":
+            snapshot["ints"] = np.concatenate([snapshot["ints"], np.arange(at)])
+        elif kind == "shrink":
+            snapshot["ints"] = snapshot["ints"][: 1 + at % len(snapshot["ints"])]
+        log += written(writer, snapshot, number)
+        whole[len(log)] = (number, snapshot)
+    stop = data.draw(st.integers(0, len(log)))
+    expected = next((whole[at] for at in sorted(whole, reverse=True) if at <= stop), None)
+    found = find(log[:stop])
+    if expected is None:
+        assert found.snapshot is None
+    else:
+        assert found.next_offset == expected[0]
+        assert same(found.snapshot, expected[1])
+
+
+@pytest.mark.parametrize("damage", ["missing", "other bytes"])
+def test_a_block_that_is_gone_or_differs_is_said_and_counts_as_nothing(damage: str) -> None:
     """A broker that forgets: the lane warms up again."""
-    chunks, manifest = Writer().write(blob_of("abc"))
-    del chunks[missing]
+    messages = dict(written(SnapshotWriter(LANE, FIRST), some(1)))
+    key = f"{LANE}/1.7/ints/2/a".encode()
+    messages[key] = b"" if damage == "missing" else messages[key][::-1]
     with capture_logs() as logs:
-        assert state.newest(LANE, chunks + manifest) is None
+        assert state.find(LANE, messages).snapshot is None
     assert [(line["event"], line["log_level"], line["lane"]) for line in logs] == [("state_ignored", "warning", LANE)]
-
-
-def test_a_chunk_that_was_overwritten_is_not_taken_for_whole() -> None:
-    chunks, manifest = Writer().write(blob_of("abc"))
-    key, value = chunks[1]
-    with capture_logs():
-        assert state.newest(LANE, [*chunks, *manifest, (key, value[::-1])]) is None
 
 
 def test_lanes_do_not_see_each_other() -> None:
     """Partition 1 is no prefix of partition 10."""
-    one, ten = Writer("fleet.readings/1").write(blob_of("one")), Writer("fleet.readings/10").write(blob_of("ten"))
-    messages = [*one[0], *one[1], *ten[0], *ten[1]]
-    assert found_blob(messages, "fleet.readings/1") == blob_of("one")
-    assert found_blob(messages, "fleet.readings/10") == blob_of("ten")
-    assert found_blob(messages, "fleet.readings/0") is None
+    one, ten = (SnapshotWriter(f"fleet.readings/{number}", FIRST) for number in (1, 10))
+    messages = written(one, some(1)) + written(ten, some(10))
+    assert same(find(messages, "fleet.readings/1").snapshot, some(1))
+    assert same(find(messages, "fleet.readings/10").snapshot, some(10))
+    assert find(messages, "fleet.readings/0").snapshot is None
 
 
-def manifest_of_another_format(**more: object) -> Messages:
-    chunks, manifest = Writer().write(blob_of("x"))
-    facts = asdict(replace(Manifest(**json.loads(manifest[0][1])), format=state.FORMAT + 1)) | more
-    return [*chunks, (manifest[0][0], json.dumps(facts).encode())]
+# --- owners
+
+
+def test_the_highest_claim_counts_whatever_a_former_owner_still_writes() -> None:
+    former, owner = SnapshotWriter(LANE, Claim(1, 9)), SnapshotWriter(LANE, Claim(2, 3))
+    log = written(former, some(1), 10) + written(owner, some(2), 20)
+    log += written(former, some(3), 30)
+    found = find(log)
+    assert (found.next_offset, found.claim) == (20, Claim(2, 3))
+    assert same(found.snapshot, some(2))
+
+
+def test_of_two_that_found_the_same_the_one_of_the_later_generation_counts() -> None:
+    log = written(SnapshotWriter(LANE, Claim(2, 10)), some(1), 10) + written(
+        SnapshotWriter(LANE, Claim(2, 9)), some(2), 20
+    )
+    assert find(log).next_offset == 10
+
+
+def test_an_owner_that_died_before_its_first_snapshot_leaves_the_one_before_and_its_claim() -> None:
+    log = written(SnapshotWriter(LANE, FIRST), some(1), 10) + SnapshotWriter(LANE, Claim(2, 8)).write(some(2))
+    found = find(log)
+    assert (found.next_offset, found.claim) == (10, Claim(2, 8))
+
+
+def test_what_lower_claims_left_can_be_removed() -> None:
+    log = dict(written(SnapshotWriter(LANE, FIRST), some(1), 10))
+    found = state.find(LANE, log)
+    block = state.tombstones(found.keys)
+    assert set(block.values.to_list()) == {None}
+    log |= dict.fromkeys(block.keys.to_list(), b"") | dict(written(SnapshotWriter(LANE, Claim(2, 8)), some(2), 20))
+    found = state.find(LANE, log)
+    assert found.next_offset == 20
+    assert all(key.startswith(f"{LANE}/2.8/".encode()) for key in found.keys)
+
+
+# --- what is not ours
+
+
+def _manifest(**changes: Any) -> bytes:
+    return json.dumps({"format": state.FORMAT, "next_offset": 1, "arrays": []} | changes).encode()
 
 
 @pytest.mark.parametrize(
-    "messages",
+    "manifest",
     [
-        manifest_of_another_format(),
-        manifest_of_another_format(compression="zstd"),  # with fields that this version has never heard of
-        [(f"{LANE}/manifest".encode(), b'{"format": 2}')],  # and without those that it knows
-        [(f"{LANE}/manifest".encode(), b'{"format": 1}')],
-        [(f"{LANE}/manifest".encode(), b"[]")],
-        [(f"{LANE}/manifest".encode(), b"not json")],
+        _manifest(format=state.FORMAT + 1),
+        _manifest(arrays=[["a", "<i8", [3], "!", ""]]),
+        _manifest(arrays=[["a", "no type", [0], "", ""]]),
+        _manifest(arrays=[["a", "<i8", [3], "", ""]]),
+        b'{"format": 3}',
+        b"[]",
+        b"not json",
     ],
 )
-def test_a_manifest_that_is_not_ours_is_said_and_counts_as_nothing(messages: Messages) -> None:
+def test_a_manifest_that_is_not_ours_is_said_and_counts_as_nothing(manifest: bytes) -> None:
     with capture_logs() as logs:
-        assert state.newest(LANE, messages) is None
+        assert find([(f"{LANE}/1.7/manifest".encode(), manifest)]).snapshot is None
     assert [(line["event"], line["log_level"]) for line in logs] == [("state_ignored", "warning")]
 
 
+def test_keys_of_another_format_are_passed_over() -> None:
+    log = [(f"{LANE}/manifest".encode(), b"{}"), (f"{LANE}/a/0".encode(), b"x"), (f"{LANE}/\xff/0".encode(), b"x")]
+    assert find(log).claim == Claim(0, 0)
+
+
 def test_a_tombstone_counts_as_nothing() -> None:
-    chunks, manifest = Writer().write(blob_of("x"))
-    with capture_logs():
-        assert state.newest(LANE, [*chunks, *manifest, (manifest[0][0], b"")]) is None
+    messages = written(SnapshotWriter(LANE, FIRST), some(1))
+    assert find([*messages, (messages[-1][0], b"")]).snapshot is None
 
 
-def test_messages_survive_packing():
+def test_up_to_where_care_is_needed_is_found() -> None:
+    log = [*written(SnapshotWriter(LANE, FIRST), some(1), 5), state.careful_message("fleet.readings", 1, 90)]
+    assert find(log).careful_until == 90
+    assert find(log, "fleet.readings/2").careful_until == 0
+
+
+def test_messages_survive_packing() -> None:
     messages = [("fleet.counts", b"a", b"\x00\x01"), ("fleet.alerts", None, b""), ("fleet.counts", b"", b"x")]
-    packed = state.unpack(state.pack({"by_clock": state.pack_messages(messages)}))
-    assert state.unpack_messages(packed["by_clock"]) == messages
-    assert state.unpack_messages(state.unpack(state.pack({"none": state.pack_messages([])}))["none"]) == []
+    found = find(written(SnapshotWriter(LANE, FIRST), {"some": state.pack_messages(messages)}))
+    assert found.snapshot is not None
+    assert state.unpack_messages(found.snapshot["some"]) == messages
+    assert state.unpack_messages(state.pack_messages([])) == []

@@ -42,6 +42,20 @@ def test_a_window_takes_its_start_and_not_its_end() -> None:
     assert counts(windows.early()) == [(1, 1, 0)]
 
 
+def test_with_a_hop_an_event_is_in_every_window_that_covers_it() -> None:
+    windows = WindowFold(replace(RULES, hop_ms=4_000), scopes=1)
+    folded = fold(windows, 1, 5, 9, 12)
+    #   -8: [-8, 2)  x
+    #   -4: [-4, 6)  x   x
+    #    0: [0, 10)  x   x   x
+    #    4:            [4, 14) x  x
+    #    8:                [8, 18) x
+    assert counts(folded.final) == [(-2, 1, 0), (-1, 2, 0), (0, 3, 0)]
+    assert folded.running.tolist() == [1, 2, 3, 3]
+    assert folded.window.tolist() == [-2, -1, 0, 1]
+    assert counts(windows.early()) == [(1, 3, 0), (2, 2, 0), (3, 1, 0)]
+
+
 def test_a_final_count_names_the_row_before_which_it_was_final() -> None:
     folded = fold(WindowFold(RULES, scopes=1), 1, 2, 11, 12, 25)
     # 0         1         2
