@@ -17,15 +17,19 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
-setup: $(BIN)/.setup-done ## make .venv with everything that is needed to run (PYTHON=python3.11)
+setup: $(BIN)/.kernels-done ## make .venv with everything that is needed to run (PYTHON=python3.11)
 
 $(BIN)/.setup-done: requirements.txt requirements.in pyproject.toml tools/setup.sh
 	@tools/setup.sh requirements.txt
+	@touch $@
+
+# compiled code is kept beside its source and is stale when that changes: a worker should not start by compiling
+$(BIN)/.kernels-done: $(BIN)/.setup-done $(shell grep -rl --include=*.py 'import njit' fleetwatch streams sinks)
 	@echo "compiling the numerical kernels"
 	@$(BIN)/fleetwatch warm-up
 	@touch $@
 
-$(BIN)/.dev-done: $(BIN)/.setup-done requirements-dev.txt
+$(BIN)/.dev-done: $(BIN)/.kernels-done requirements-dev.txt
 	@tools/setup.sh requirements-dev.txt
 	@touch $@
 

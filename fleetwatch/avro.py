@@ -45,7 +45,12 @@ _DEFAULTS: Final[dict[type, Callable[[Any], Any]]] = {
 
 def schema_name(record_type: type[Record]) -> str:
     """File stem of a record's schemas: SensorReading -> sensor_reading."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", record_type.__name__).lower()
+    return _snake_case(record_type.__name__)
+
+
+@cache
+def _snake_case(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
 
 
 _given_ids: dict[str, int] = {}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fleetwatch.records import Scope
-from streams.detectors import multivariate
+from streams.detectors.multivariate import of_devices
 from streams.scoring import Scorer
 
 if TYPE_CHECKING:
@@ -33,8 +33,11 @@ def without(snapshot: Mapping[str, Any], kept: Rows, scopes: Sequence[Scope]) ->
     }
     if "scorer" in snapshot:
         scorer = snapshot["scorer"]
-        taken["scorer"] = scorer | {name: _each(scorer[name], kept_pairs) for name in Scorer.BY_CHANNEL}
-        taken["scorer"]["multivariate"] = multivariate.without(scorer["multivariate"], kept, kept_pairs)
+        taken["scorer"] = (
+            scorer
+            | {name: _each(scorer[name], kept_pairs) for name in Scorer.BY_CHANNEL}
+            | {"multivariate": of_devices(scorer["multivariate"], kept, kept_pairs)}
+        )
     return {**snapshot, **taken}
 
 

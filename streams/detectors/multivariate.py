@@ -31,8 +31,6 @@ from streams.arrays import grown
 from streams.tuning import CALIBRATION, SETTLE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from numpy.typing import NDArray
 
 ON, OFF, FALLEN = 1.6, 1.2, 0.45
@@ -223,23 +221,20 @@ class MultivariateFold:
         return fold
 
 
-def without(
-    state: Mapping[str, NDArray[Any]], devices: NDArray[np.int64], channels: NDArray[np.int64]
+def of_devices(
+    state: dict[str, NDArray[Any]], devices: NDArray[np.int64], channels: NDArray[np.int64]
 ) -> dict[str, NDArray[Any]]:
-    """Return a snapshot with only these rows (ascending), which get the numbers 0, 1, 2, ...
-
-    ``channels`` are all of the kept devices' ones.
-    """
-    devices = devices[devices < len(state["ints"])]
-    channels = channels[channels < len(state["following"])]
-    ints, following = state["ints"][devices], state["following"][channels]
-    ints[:, _FIRST] = np.searchsorted(channels, ints[:, _FIRST])
-    is_link = following >= 0
-    following[is_link] = np.searchsorted(channels, following[is_link])
+    """Return a snapshot of some device rows and all of their channel rows (both ascending), numbered from 0."""
+    kept_devices = devices[devices < len(state["ints"])]
+    kept_channels = channels[channels < len(state["channels"])]
+    ints, following = state["ints"][kept_devices], state["following"][kept_channels]
+    has_channels, has_next = ints[:, _CHANNELS] > 0, following >= 0
+    ints[has_channels, _FIRST] = np.searchsorted(channels, ints[has_channels, _FIRST])
+    following[has_next] = np.searchsorted(channels, following[has_next])
     return {
         "ints": ints,
-        "floats": state["floats"][devices],
-        "channels": state["channels"][channels],
+        "floats": state["floats"][kept_devices],
+        "channels": state["channels"][kept_channels],
         "following": following,
-        "latest": state["latest"][channels],
+        "latest": state["latest"][kept_channels],
     }
