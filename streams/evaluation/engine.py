@@ -82,4 +82,4 @@ def encode_readings(
     batch.ints[slots["event_time"]] = np.repeat(times_ms, kinds)
     batch.ints[slots["seq"]] = np.arange(rows * kinds)
     batch.floats[slots["value"]] = values.reshape(-1)
-    return [value or b"" for value in columns.encode_batch(batch, SensorReading)]
+    return columns.encode_batch(batch, SensorReading)
