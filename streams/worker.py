@@ -273,7 +273,7 @@ class Worker:
     async def _train(self, sensor_type: str, sample: Any) -> None:
         try:
             record, active = await asyncio.to_thread(
-                self._registry.train, sensor_type, sample, datetime.now(UTC).replace(microsecond=0)
+                self._registry.train_first, sensor_type, sample, datetime.now(UTC).replace(microsecond=0)
             )
         except Exception:
             log.exception("training_failed", sensor_type=sensor_type)
