@@ -96,7 +96,7 @@ class Settings(BaseSettings):
     )
     checkpoint_seconds: float = Field(1.0, gt=0, description="Time between checkpoints of the streams' state.")
     device_ttl_seconds: float = Field(
-        86_400.0, gt=0, description="A device silent for so long leaves the dashboard; its history stays."
+        86_400.0, gt=0, description="A device silent for so long leaves state, cache and dashboard; its history stays."
     )
 
     # Alerting

@@ -143,6 +143,8 @@ class Scorer:
         )
 
     _PARTS: Final = ("pace", "plans", "adaptive", "deviation", "trees", "policy", "alarms")
+    BY_DEVICE: Final = ("seen", "stats", "pace", "plans", "adaptive", "deviation", "alarms")
+    """Parts of a snapshot whose arrays have a row for each device."""
 
     def snapshot(self) -> dict[str, Any]:
         """Return what ``restore`` needs."""
