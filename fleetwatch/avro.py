@@ -45,7 +45,12 @@ _DEFAULTS: Final[dict[type, Callable[[Any], Any]]] = {
 
 def schema_name(record_type: type[Record]) -> str:
     """File stem of a record's schemas: SensorReading -> sensor_reading."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", record_type.__name__).lower()
+    return _snake_case(record_type.__name__)
+
+
+@cache
+def _snake_case(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
 
 
 _given_ids: dict[str, int] = {}
@@ -165,22 +170,32 @@ def _hints(class_name: str) -> dict[str, Any]:
     return get_type_hints(getattr(records, class_name), vars(records))
 
 
-def _revive(record_type: type[R], raw: Any) -> R:
-    hints = _hints(record_type.__name__)
-    return record_type(**{name: _revive_field(hints[name], value) for name, value in raw.items()})
+def _revive(record_type: type[R], raw: dict[str, Any]) -> R:
+    converters = _converters(record_type.__name__)
+    return record_type(
+        **{
+            name: value if (convert := converters[name]) is None or value is None else convert(value)
+            for name, value in raw.items()
+        }
+    )
 
 
-def _revive_field(hint: Any, value: Any) -> Any:
+@cache
+def _converters(class_name: str) -> dict[str, Callable[[Any], Any] | None]:
+    """Return what makes each field of what fastavro gives; None where that is right as it is. Null stays null."""
+    return {name: _converter(hint) for name, hint in _hints(class_name).items()}
+
+
+def _converter(hint: Any) -> Callable[[Any], Any] | None:
     if isinstance(hint, UnionType):
-        if value is None:
-            return None
         (hint,) = (arg for arg in get_args(hint) if arg is not NoneType)
     if get_origin(hint) is tuple:
-        return tuple(_revive_field(get_args(hint)[0], item) for item in value)
-    if isinstance(value, hint):
-        return value
+        convert = _converter(get_args(hint)[0])
+        return tuple if convert is None else lambda items: tuple(map(convert, items))
     if issubclass(hint, Enum):
-        return hint(value)
+        return {member.value: member for member in hint}.__getitem__
     if issubclass(hint, Record):
-        return _revive(hint, value)
-    return _DEFAULTS[hint](value)
+        return lambda raw: _revive(hint, raw)
+    if hint in _DEFAULTS:
+        return lambda value: value if isinstance(value, hint) else _DEFAULTS[hint](value)
+    return None

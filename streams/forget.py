@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fleetwatch.records import Scope
+from streams.detectors.multivariate import of_devices
 from streams.scoring import Scorer
 
 if TYPE_CHECKING:
@@ -32,7 +33,11 @@ def without(snapshot: Mapping[str, Any], kept: Rows, scopes: Sequence[Scope]) ->
     }
     if "scorer" in snapshot:
         scorer = snapshot["scorer"]
-        taken["scorer"] = scorer | {name: _each(scorer[name], kept) for name in Scorer.BY_DEVICE}
+        taken["scorer"] = (
+            scorer
+            | {name: _each(scorer[name], kept_pairs) for name in Scorer.BY_CHANNEL}
+            | {"multivariate": of_devices(scorer["multivariate"], kept, kept_pairs)}
+        )
     return {**snapshot, **taken}
 
 

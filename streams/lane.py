@@ -263,7 +263,8 @@ class Lane:
         if len(self._overrides) < known.count:
             names = [known.name(number).decode() for number in range(known.count)]
             self._overrides = self.settings.tunings.table(names)
-        return self.scorer.fold(rows, kinds, times, values, self._active(models), self._overrides)
+        channels = self.names.pairs.pair_rows(rows, kinds)
+        return self.scorer.fold(rows, channels, kinds, times, values, self._active(models), self._overrides)
 
     def _active(self, models: Mapping[str, ActiveModel]) -> list[ActiveModel | None]:
         kinds = self.names.kinds

@@ -15,6 +15,7 @@ def build_app() -> typer.Typer:
     """Return the whole command line."""
     from fleetwatch.cli import (
         alert,
+        bench,
         dashboard,
         dlq,
         evaluate,
@@ -51,6 +52,7 @@ def build_app() -> typer.Typer:
         dlq,
         exchange,
         evaluate,
+        bench,
     ):
         module.add_to(app)
     return app

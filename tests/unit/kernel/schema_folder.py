@@ -21,6 +21,7 @@ _CACHED = (
     avro._parsed,
     avro_layout.layout_named,
     avro_layout.reader_program,
+    avro_layout.writer_program,
     columns._lacking,
     columns._default_texts,
     form.form_of,
