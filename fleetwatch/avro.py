@@ -25,7 +25,7 @@ from fleetwatch.errors import RefusedError
 from fleetwatch.records import Reason, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 SCHEMA_DIR: Final = Path(__file__).resolve().parent.parent / "schemas"
 MAGIC: Final = b"\x00"
@@ -45,13 +45,32 @@ _DEFAULTS: Final[dict[type, Callable[[Any], Any]]] = {
 
 def schema_name(record_type: type[Record]) -> str:
     """File stem of a record's schemas: SensorReading -> sensor_reading."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", record_type.__name__).lower()
+    return _snake_case(record_type.__name__)
+
+
+@cache
+def _snake_case(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+
+
+_given_ids: dict[str, int] = {}
 
 
 @cache
 def schema_ids() -> dict[str, int]:
-    """Return the checked-in table ``sensor_reading.v1 -> id``, so that every process agrees without a registry."""
-    return {str(k): int(v) for k, v in json.loads((SCHEMA_DIR / "ids.json").read_text()).items()}
+    """Return ``sensor_reading.v1 -> id``: a registry's, else the checked-in table, so that every process agrees."""
+    return dict(_given_ids) or {str(k): int(v) for k, v in json.loads((SCHEMA_DIR / "ids.json").read_text()).items()}
+
+
+def use_ids(ids: Mapping[str, int]) -> None:
+    """Take these ids, a registry's, instead of the table; none gives the table back.
+
+    For the entry of a process, before anything is encoded or decoded.
+    """
+    _given_ids.clear()
+    _given_ids.update(ids)
+    for function in (schema_ids, latest_version, schema_by_id):
+        function.cache_clear()
 
 
 @cache
