@@ -58,6 +58,16 @@ lint: dev ## check style, types and the layout of imports
 bench: setup ## measure what a lane costs by stage, one process, no broker (JSON=FILE, ARGS="--devices 100000")
 	@OMP_NUM_THREADS=1 $(BIN)/python bench/lane.py $(if $(JSON),--json $(JSON)) $(ARGS)
 
+.PHONY: bench-sinks
+bench-sinks: dev ## measure how fast the sinks write, and how soon (JSON=FILE, ARGS="--rounds 5")
+	@tools/test_services.sh
+	@PYTHONPATH=. OMP_NUM_THREADS=1 $(BIN)/python bench/sink_speed.py $(if $(JSON),--json $(JSON)) $(ARGS)
+
+.PHONY: faults
+faults: dev ## put each fault in 50 times and count what is lost or doubled (JSON=FILE, RUNS=50, ARGS="sink-disk-full")
+	@tools/test_services.sh
+	@$(BIN)/python -m tests.faults --runs $(or $(RUNS),50) $(if $(JSON),--json $(JSON)) $(ARGS)
+
 .PHONY: lock
 lock: dev ## make the lock files again from the *.in files (UPGRADE=1: with the newest versions)
 	@for name in requirements requirements-dev; do \

@@ -104,7 +104,8 @@ def consumer_config(settings: Settings, group: str) -> dict[str, Any]:
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
         "auto.offset.reset": "earliest",
-        "session.timeout.ms": 10_000,
+        "session.timeout.ms": round(settings.session_seconds * 1000),
+        "heartbeat.interval.ms": min(3000, round(settings.session_seconds * 300)),
         "fetch.queue.backoff.ms": 5,  # the default of 1000 costs a third of the read rate
         "partition.assignment.strategy": "range,roundrobin",
     }

@@ -57,9 +57,22 @@ class Settings(BaseSettings):
     partitions: int = Field(4, ge=1, description="Partitions of a topic that this project creates.")
     replication: int = Field(1, ge=1, description="Replicas of a topic that this project creates.")
 
+    session_seconds: float = Field(
+        10.0, ge=1, description="A consumer that is silent for so long has lost its partitions to the others."
+    )
+
     # Stores
     database_url: SecretStr = Field(
         SecretStr("postgresql://postgres@127.0.0.1:5432/fleetwatch"), description="PostgreSQL or TimescaleDB."
+    )
+    database_timeout_seconds: float = Field(
+        60.0, gt=0, description="The database sink gives a statement up after so long, and tries it again."
+    )
+    retention_days: float = Field(
+        90.0, ge=0, description="Readings, detections, counts and dead letters are kept so long; 0 is for ever."
+    )
+    rollup_retention_days: float = Field(
+        730.0, ge=0, description="Counts of minutes and hours are kept so long; 0 is for ever."
     )
     redis_url: SecretStr = Field(SecretStr("redis://127.0.0.1:6379/0"), description="Redis.")
 

@@ -1,21 +1,18 @@
-"""What a sink writes at once: events in the order they were read, each with its place in Kafka."""
+"""What a sink reads before it writes: events in the order they were read, each with its place in Kafka."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypeAlias
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from fleetwatch.records import Record
 
 Partition: TypeAlias = tuple[str, int]
 """Topic and partition number."""
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One Kafka event as it was read. ``broker_time_ms`` is the broker's timestamp."""
 
     topic: str
@@ -24,23 +21,6 @@ class Event:
     broker_time_ms: int
     key: bytes | None
     value: bytes | None
-
-    @property
-    def size(self) -> int:
-        """Bytes of key and value."""
-        return len(self.key or b"") + len(self.value or b"")
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """An event and the record in it. Without a record there is nothing to store; its offset counts all the same."""
-
-    event: Event
-    record: Record | None
-
-    def without_record(self) -> Item:
-        """Return the same place in Kafka with nothing to store."""
-        return replace(self, record=None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,9 +48,9 @@ class Collector:
 
     def extend(self, events: Iterable[Event]) -> None:
         """Take events in the order they were read."""
-        for event in events:
-            self.events.append(event)
-            self.size += event.size
+        taken = list(events)
+        self.events += taken
+        self.size += sum(len(event.key or b"") + len(event.value or b"") for event in taken)
 
     @property
     def room(self) -> int:
@@ -80,12 +60,3 @@ class Collector:
     def is_due(self, now: float) -> bool:
         """Whether the batch should be written now (an empty one: whether to start anew)."""
         return self.room == 0 or self.size >= self.limits.size or now >= self.deadline
-
-
-def next_offsets(items: Iterable[Item]) -> dict[Partition, int]:
-    """Return for each partition where to read on after these items: the last offset plus one."""
-    offsets: dict[Partition, int] = {}
-    for item in items:
-        place = (item.event.topic, item.event.partition)
-        offsets[place] = max(offsets.get(place, 0), item.event.offset + 1)
-    return offsets

@@ -49,4 +49,15 @@ class SinkMetrics:
             ["topic", "partition"],
             registry=registry,
         )
+        self.tidied = Counter(
+            "fleetwatch_sink_tidied_total",
+            "What housekeeping did: silent 'devices' that left, old 'chunks' and 'rows' that went.",
+            ["what"],
+            registry=registry,
+        )
+        self.tidying_failed = Counter(
+            "fleetwatch_sink_tidying_failed_total",
+            "Housekeeping that failed and is tried again later.",
+            registry=registry,
+        )
         self.is_paused = Gauge("fleetwatch_sink_paused", "1 while the sink waits for its store.", registry=registry)

@@ -5,7 +5,15 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+from tenacity import (
+    Retrying,
+    retry_if_exception_type,
+    sleep_using_event,
+    stop_after_delay,
+    stop_any,
+    stop_when_event_set,
+    wait_fixed,
+)
 
 from fleetwatch import kafka, topics
 from fleetwatch.errors import EnvironmentProblemError, FleetwatchError, TransientError
@@ -13,8 +21,10 @@ from fleetwatch.logs import configure_logs, get_logger
 from fleetwatch.service import Service
 from sinks.batch import Limits
 from sinks.dead_letters import DeadLetterTopic
+from sinks.retention import Retention, days
 from sinks.runner import Runner, RunnerOptions
 from sinks.source import KafkaSource
+from sinks.waiting import say_waiting
 
 if TYPE_CHECKING:
     from fleetwatch.settings import Settings
@@ -40,11 +50,17 @@ def run_timescale(settings: Settings, *, with_migration: bool = True) -> None:
     with Service("sink-timescale", host=settings.http_host, port=settings.http_port) as service:
         if with_migration:
             service.status.doing = "bringing the database to the newest schema"
-            _migrate(settings)
+            _migrate(settings, service)
         options = RunnerOptions(
-            limits=Limits(rows=5000, age_seconds=0.2), max_skew_ms=round(settings.max_skew_seconds * 1000)
+            limits=Limits(rows=20_000, age_seconds=0.2), max_skew_ms=round(settings.max_skew_seconds * 1000)
         )
-        _run(settings, service, TimescaleStore(settings.database_url), topics.GROUP_TIMESCALE, options)
+        store = TimescaleStore(
+            settings.database_url,
+            statement_seconds=settings.database_timeout_seconds,
+            retention=Retention(raw=days(settings.retention_days), rollups=days(settings.rollup_retention_days)),
+            device_ttl=timedelta(seconds=settings.device_ttl_seconds),
+        )
+        _run(settings, service, store, topics.GROUP_TIMESCALE, options)
 
 
 def run_redis(settings: Settings, *, with_rebuild: bool = True) -> None:
@@ -72,7 +88,7 @@ def rebuild_once(settings: Settings) -> int:
     store = _redis_store(settings, with_rebuild=False)
     try:
         store.open()
-        return fill_cache(store, settings.database_url, timedelta(seconds=settings.device_ttl_seconds))
+        return fill_cache(store, settings.database_url, timedelta(seconds=settings.device_ttl_seconds)).records
     except TransientError as error:
         raise EnvironmentProblemError(str(error)) from None
     finally:
@@ -93,27 +109,37 @@ def _run(settings: Settings, service: Service, store: Store, group: str, options
 def _redis_store(settings: Settings, *, with_rebuild: bool) -> RedisStore:
     from sinks.redis_cache import RedisStore  # noqa: PLC0415  # the other sink needs no Redis client
 
-    def fill(store: RedisStore) -> None:
+    def fill(store: RedisStore) -> dict[str, str | int]:
         from sinks.rebuild import fill_cache  # noqa: PLC0415  # needs the database driver
 
         try:
-            fill_cache(store, settings.database_url, timedelta(seconds=settings.device_ttl_seconds))
+            return fill_cache(store, settings.database_url, timedelta(seconds=settings.device_ttl_seconds)).start
         except FleetwatchError as error:  # the cache fills itself from Kafka as devices speak
-            log.info("cache_not_rebuilt", why=str(error))
+            log.warning("cache_not_rebuilt", why=str(error))
+            return {}
 
-    return RedisStore(settings.redis_url, fill=fill if with_rebuild else None)
+    return RedisStore(
+        settings.redis_url,
+        fill=fill if with_rebuild else None,
+        device_ttl=timedelta(seconds=settings.device_ttl_seconds),
+    )
 
 
-def _migrate(settings: Settings) -> None:
+def _migrate(settings: Settings, service: Service) -> None:
+    """Bring the schema up to date, waiting a moment for a server that is just starting, and saying so."""
     from sinks.migrate import migrate  # noqa: PLC0415  # SQLAlchemy takes a while to import
 
     retrying = Retrying(
         retry=retry_if_exception_type(TransientError),
         wait=wait_fixed(0.5),
-        stop=stop_after_delay(PATIENCE_SECONDS),
+        stop=stop_any(stop_after_delay(PATIENCE_SECONDS), stop_when_event_set(service.stopping)),
+        sleep=sleep_using_event(service.stopping),
+        before_sleep=lambda state: say_waiting(service, state, PATIENCE_SECONDS),
         reraise=True,
     )
     try:
         retrying(migrate, settings.database_url.get_secret_value())
     except TransientError as error:
-        raise EnvironmentProblemError(str(error)) from None
+        if not service.stopping.is_set():
+            raise EnvironmentProblemError(str(error)) from None
+    service.status.problem = ""

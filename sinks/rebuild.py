@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import psycopg
 from psycopg.rows import dict_row
 
-from fleetwatch import topics
+from fleetwatch import avro, topics
 from fleetwatch.logs import get_logger
 from fleetwatch.records import (
     Alert,
@@ -27,8 +27,9 @@ from fleetwatch.records import (
     to_millis,
 )
 from sinks import sql
-from sinks.batch import Event, Item
+from sinks.batch import Event
 from sinks.cache_writes import KEPT_EVENTS
+from sinks.decoding import decode_all
 from sinks.postgres_errors import translate
 from sinks.rows import ALERTS, DETECTIONS, READINGS, WINDOW_COUNTS
 
@@ -43,10 +44,19 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 ROWS_AT_ONCE: Final = 2000
+_ANY_SKEW_MS: Final = 1 << 60
+"""What is in the database was checked before it came there."""
 
 
-def fill_cache(store: RedisStore, url: SecretStr, ttl: timedelta, now: datetime | None = None) -> int:
-    """Write what the database has of the devices that spoke within ``ttl``; return the number of records.
+class Filled(NamedTuple):
+    """How many records were read, and the offsets that they include, as fields of ``sink:offsets``."""
+
+    records: int
+    start: dict[str, str | int]
+
+
+def fill_cache(store: RedisStore, url: SecretStr, ttl: timedelta, now: datetime | None = None) -> Filled:
+    """Write what the database has of the devices that spoke within ``ttl``.
 
     Raises:
         TransientError, EnvironmentProblemError: the database cannot be read.
@@ -58,34 +68,46 @@ def fill_cache(store: RedisStore, url: SecretStr, ttl: timedelta, now: datetime 
     written = 0
     try:
         with psycopg.connect(plain_url, connect_timeout=3, application_name="fleetwatch-rebuild") as connection:
-            for table, item_of in _SOURCES:
+            offsets = connection.execute(queries["offsets"].encode()).fetchall()  # before the rows they include
+            for table, event_of in _SOURCES:
                 statement = queries[table.name].format(columns=table.columns)
                 with connection.cursor(f"rebuild_{table.name}", row_factory=dict_row) as cursor:
                     cursor.execute(statement.encode(), values)
                     while rows := cursor.fetchmany(ROWS_AT_ONCE):
-                        store.write([item_of(row) for row in rows])
+                        stretch, _ = decode_all([event_of(row) for row in rows], _ANY_SKEW_MS)
+                        store.put(stretch)
                         written += len(rows)
     except psycopg.Error as error:
         raise translate(error, plain_url) from None
     log.info("cache_rebuilt", records=written)
-    return written
+    return Filled(written, _start(offsets))
 
 
-def _item(record: Record, row: dict[str, Any], topic: str, ingest_time: datetime) -> Item:
+def _start(offsets: list[tuple[str, str, int, int]]) -> dict[str, str | int]:
+    """Return the fields of ``sink:offsets``; the cluster is the one that was written to last."""
+    if not offsets:
+        return {}
+    cluster = offsets[0][0]
+    return {"cluster": cluster} | {
+        f"{topic}/{number}": offset for of_cluster, topic, number, offset in offsets if of_cluster == cluster
+    }
+
+
+def _event(record: Record, row: dict[str, Any], topic: str, key: str, ingest_time: datetime) -> Event:
     partition, offset = row["source_partition"], row.get("source_offset", 0)
-    return Item(Event(topic, partition, offset, to_millis(ingest_time), None, None), record)
+    return Event(topic, partition, offset, to_millis(ingest_time), key.encode(), avro.encode(record))
 
 
-def _reading(row: dict[str, Any]) -> Item:
+def _reading(row: dict[str, Any]) -> Event:
     revived = row | {
         "quality": Quality(row["quality"]),
         "verdict": Verdict(row["verdict"]),
         "state": DetectorState(row["state"]),
     }
-    return _item(ScoredReading(**revived), row, topics.SCORED, row["ingest_time"])
+    return _event(ScoredReading(**revived), row, topics.SCORED, row["device_id"], row["ingest_time"])
 
 
-def _detection(row: dict[str, Any]) -> Item:
+def _detection(row: dict[str, Any]) -> Event:
     record = CameraDetection(
         camera_id=row["camera_id"],
         site=row["site"],
@@ -96,24 +118,24 @@ def _detection(row: dict[str, Any]) -> Item:
         box=Box(x=row["box_x"], y=row["box_y"], width=row["box_width"], height=row["box_height"]),
         track_id=row["track_id"],
     )
-    return _item(record, row, topics.DETECTIONS, row["ingest_time"])
+    return _event(record, row, topics.DETECTIONS, row["camera_id"], row["ingest_time"])
 
 
-def _window(row: dict[str, Any]) -> Item:
+def _window(row: dict[str, Any]) -> Event:
     record = WindowCount(**(row | {"scope": Scope(row["scope"])}))
-    return _item(record, row, topics.COUNTS, row["window_end"])
+    return _event(record, row, topics.COUNTS, row["key"], row["window_end"])
 
 
-def _alert(row: dict[str, Any]) -> Item:
+def _alert(row: dict[str, Any]) -> Event:
     revived = row | {
         "kind": RuleKind(row["kind"]),
         "severity": Severity(row["severity"]),
         "state": AlertState(row["state"]),
     }
-    return _item(Alert(**revived), row, topics.ALERTS, row["ingest_time"])
+    return _event(Alert(**revived), row, topics.ALERTS, row["device_id"], row["ingest_time"])
 
 
-_SOURCES: Final[tuple[tuple[Table, Callable[[dict[str, Any]], Item]], ...]] = (
+_SOURCES: Final[tuple[tuple[Table, Callable[[dict[str, Any]], Event]], ...]] = (
     (READINGS, _reading),
     (DETECTIONS, _detection),
     (WINDOW_COUNTS, _window),

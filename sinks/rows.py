@@ -1,4 +1,4 @@
-"""From records to rows of tables: column names, their types, and the values. Pure.
+"""The tables that are written: column names, their types, and where the values come from. Pure.
 
 A table here is what is staged; what happens on conflict is in ``sql/upserts.sql``.
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+
 from fleetwatch.records import (
     Alert,
     AlertAction,
@@ -16,23 +18,24 @@ from fleetwatch.records import (
     Record,
     ScoredReading,
     WindowCount,
-    from_millis,
 )
+from sinks.copying import binary_copy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
-    from sinks.batch import Event, Item
+    from numpy.typing import NDArray
+
+    from sinks.batch import Event
+    from sinks.stretch import Stretch
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table, its columns in the order of the rows, and which statements take the staged rows over."""
+    """A table and its columns in the order of the rows. The statement of its name takes staged rows over."""
 
     name: str
     types: dict[str, str]
-    row_of: Callable[[Any, Event], tuple[Any, ...]]
-    upserts: tuple[str, ...]
 
     @property
     def columns(self) -> str:
@@ -40,30 +43,54 @@ class Table:
         return ", ".join(f'"{name}"' for name in self.types)
 
 
-def _reading(r: ScoredReading, _: Event) -> tuple[Any, ...]:
-    return (
-        r.device_id, r.sensor_type, r.site, r.event_time, r.seq, r.value, r.unit, r.quality.value,
-        r.online_score, r.batch_score, r.score, r.verdict.value, r.state.value, r.online_model, r.batch_model,
-        r.is_late, r.ingest_time, r.source_partition, r.source_offset,
-    )  # fmt: skip
+@dataclass(frozen=True, slots=True)
+class ColumnTable(Table):
+    """A table whose rows come in columns. ``fields`` names the field of a record where the column has another name.
+
+    Rows that are never replaced may be copied straight into the table, as long as none of them is there already.
+    """
+
+    record_type: type[Record]
+    fields: dict[str, str]
+    extra_of: Callable[[list[Event]], dict[str, NDArray[np.int64]]]
+    is_never_replaced: bool
+
+    def copy_of(self, stretch: Stretch) -> bytes | None:
+        """Return a stretch's rows of this table as a binary COPY stream; None when there are none."""
+        rows = stretch.of_columns(self.record_type)
+        if rows is None:
+            return None
+        columns = tuple((self.fields.get(name, name), sql_type) for name, sql_type in self.types.items())
+        extra = self.extra_of([stretch.events[position] for position in rows.positions.tolist()])
+        return binary_copy(self.record_type, columns, rows, extra)
 
 
-def _detection(d: CameraDetection, event: Event) -> tuple[Any, ...]:
-    """Take a detection with its place in Kafka, which device input does not carry itself."""
-    return (
-        d.camera_id, d.event_time, d.seq, d.site, d.label, d.confidence, d.box.x, d.box.y, d.box.width,
-        d.box.height, d.track_id, from_millis(event.broker_time_ms), event.partition, event.offset,
-    )  # fmt: skip
+@dataclass(frozen=True, slots=True)
+class RowTable(Table):
+    """A table whose rows are made one by one."""
+
+    record_type: type[Record]
+    row_of: Callable[[Any], tuple[Any, ...]]
+
+    def rows_of(self, stretch: Stretch) -> list[tuple[Any, ...]]:
+        """Return a stretch's rows of this table."""
+        return [self.row_of(record) for record in stretch.of_records(self.record_type)]
 
 
-def _window_count(w: WindowCount, _: Event) -> tuple[Any, ...]:
-    return (
-        w.scope.value, w.key, w.window_start, w.window_end, w.source_topic, w.source_partition, w.count, w.sum,
-        w.sum_of_squares, w.min, w.max, w.late_count, w.included_offset, w.is_final,
-    )  # fmt: skip
+def _nothing_more(_: list[Event]) -> dict[str, NDArray[np.int64]]:
+    return {}
 
 
-def _alert(a: Alert, _: Event) -> tuple[Any, ...]:
+def _place_in_kafka(events: list[Event]) -> dict[str, NDArray[np.int64]]:
+    """Return what device input does not carry itself."""
+    return {
+        "ingest_time": np.array([event.broker_time_ms for event in events], np.int64),
+        "source_partition": np.array([event.partition for event in events], np.int64),
+        "source_offset": np.array([event.offset for event in events], np.int64),
+    }
+
+
+def _alert(a: Alert) -> tuple[Any, ...]:
     return (
         a.alert_id, a.rule, a.kind.value, a.fingerprint, a.device_id, a.site, a.severity.value, a.state.value,
         a.started_at, a.ended_at, a.value, a.threshold, a.summary, a.ingest_time, a.source_topic,
@@ -71,11 +98,11 @@ def _alert(a: Alert, _: Event) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def _alert_action(a: AlertAction, _: Event) -> tuple[Any, ...]:
+def _alert_action(a: AlertAction) -> tuple[Any, ...]:
     return (a.action_id, a.alert_id, a.device_id, a.action.value, a.who, a.at, a.until, a.note)
 
 
-def _dead_letter(d: DeadLetter, _: Event) -> tuple[Any, ...]:
+def _dead_letter(d: DeadLetter) -> tuple[Any, ...]:
     """Text of a dead letter may quote the raw event: PostgreSQL's text has no NUL, so it is replaced."""
     return (
         d.topic.replace("\x00", "\ufffd"), d.partition, d.offset, d.broker_time, d.stage.value, d.reason.value,
@@ -83,7 +110,7 @@ def _dead_letter(d: DeadLetter, _: Event) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-READINGS: Final = Table(
+READINGS: Final = ColumnTable(
     "readings",
     {
         "device_id": "text", "sensor_type": "text", "site": "text", "event_time": "timestamptz", "seq": "bigint",
@@ -92,11 +119,13 @@ READINGS: Final = Table(
         "is_late": "boolean", "ingest_time": "timestamptz", "source_partition": "integer",
         "source_offset": "bigint",
     },
-    _reading,
-    ("readings", "devices_of_readings"),
+    ScoredReading,
+    {},
+    _nothing_more,
+    is_never_replaced=True,
 )  # fmt: skip
 
-DETECTIONS: Final = Table(
+DETECTIONS: Final = ColumnTable(
     "detections",
     {
         "camera_id": "text", "event_time": "timestamptz", "seq": "bigint", "site": "text", "label": "text",
@@ -104,11 +133,13 @@ DETECTIONS: Final = Table(
         "box_height": "float8", "track_id": "bigint", "ingest_time": "timestamptz",
         "source_partition": "integer", "source_offset": "bigint",
     },
-    _detection,
-    ("detections", "devices_of_detections"),
+    CameraDetection,
+    {"box_x": "box.x", "box_y": "box.y", "box_width": "box.width", "box_height": "box.height"},
+    _place_in_kafka,
+    is_never_replaced=True,
 )  # fmt: skip
 
-WINDOW_COUNTS: Final = Table(
+WINDOW_COUNTS: Final = ColumnTable(
     "window_counts",
     {
         "scope": "text", "key": "text", "window_start": "timestamptz", "window_end": "timestamptz",
@@ -116,11 +147,13 @@ WINDOW_COUNTS: Final = Table(
         "sum_of_squares": "float8", "min": "float8", "max": "float8", "late_count": "bigint",
         "included_offset": "bigint", "is_final": "boolean",
     },
-    _window_count,
-    ("window_counts",),
+    WindowCount,
+    {},
+    _nothing_more,
+    is_never_replaced=False,
 )  # fmt: skip
 
-ALERTS: Final = Table(
+ALERTS: Final = RowTable(
     "alerts",
     {
         "alert_id": "text", "rule": "text", "kind": "text", "fingerprint": "text", "device_id": "text",
@@ -129,47 +162,37 @@ ALERTS: Final = Table(
         "ingest_time": "timestamptz", "source_topic": "text", "source_partition": "integer",
         "source_offset": "bigint",
     },
+    Alert,
     _alert,
-    ("alerts",),
 )  # fmt: skip
 
-ALERT_ACTIONS: Final = Table(
+ALERT_ACTIONS: Final = RowTable(
     "alert_actions",
     {
         "action_id": "text", "alert_id": "text", "device_id": "text", "action": "text", "who": "text",
         "at": "timestamptz", "until": "timestamptz", "note": "text",
     },
+    AlertAction,
     _alert_action,
-    ("alert_actions",),
 )  # fmt: skip
 
-DEAD_LETTERS: Final = Table(
+DEAD_LETTERS: Final = RowTable(
     "dead_letters",
     {
         "topic": "text", "partition": "integer", "offset": "bigint", "broker_time": "timestamptz",
         "stage": "text", "reason": "text", "detail": "text", "raw_key": "bytea", "raw_value": "bytea",
         "value_length": "bigint", "value_sha256": "text",
     },
+    DeadLetter,
     _dead_letter,
-    ("dead_letters",),
 )  # fmt: skip
 
-TABLE_OF: Final[dict[type[Record], Table]] = {
-    ScoredReading: READINGS,
-    CameraDetection: DETECTIONS,
-    WindowCount: WINDOW_COUNTS,
-    Alert: ALERTS,
-    AlertAction: ALERT_ACTIONS,
-    DeadLetter: DEAD_LETTERS,
-}
-"""Every record that is stored. Tables are always written in this order."""
-
-
-def rows_by_table(items: Iterable[Item]) -> list[tuple[Table, list[tuple[Any, ...]]]]:
-    """Sort the records of a batch into the rows of the tables; tables without rows are left out."""
-    rows: dict[type[Record], list[tuple[Any, ...]]] = {record_type: [] for record_type in TABLE_OF}
-    for item in items:
-        if item.record is not None:
-            record_type = type(item.record)
-            rows[record_type].append(TABLE_OF[record_type].row_of(item.record, item.event))
-    return [(TABLE_OF[record_type], found) for record_type, found in rows.items() if found]
+TABLES: Final[tuple[ColumnTable | RowTable, ...]] = (
+    READINGS,
+    DETECTIONS,
+    WINDOW_COUNTS,
+    ALERTS,
+    ALERT_ACTIONS,
+    DEAD_LETTERS,
+)
+"""Every table that records are stored in. They are always written in this order."""

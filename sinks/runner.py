@@ -16,6 +16,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 from tenacity import (
@@ -29,14 +30,16 @@ from tenacity import (
 )
 
 from fleetwatch import topics
-from fleetwatch.errors import EnvironmentProblemError, FleetwatchError, RefusedError, TransientError
+from fleetwatch.errors import EnvironmentProblemError, FleetwatchError, TransientError
 from fleetwatch.logs import get_logger
 from fleetwatch.records import Reason, Stage
-from sinks.batch import Collector, Item, Limits, next_offsets
-from sinks.decoding import dead_letter_of, decode, is_dead_lettered_elsewhere
+from sinks.batch import Collector, Limits
+from sinks.decoding import dead_letter_of, decode_all, is_dead_lettered_elsewhere
 from sinks.isolation import write_isolating
 from sinks.metrics import SinkMetrics
 from sinks.placing import Remark, start_of
+from sinks.store import MUCH, StoreEmptiedError
+from sinks.waiting import say_waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
     from fleetwatch.service import Service
     from sinks.batch import Event, Partition
     from sinks.dead_letters import DeadLetterTopic
+    from sinks.decoding import Refusal
     from sinks.source import KafkaSource
     from sinks.store import Store, StoreRefusedError
 
@@ -60,6 +64,10 @@ class RebalancedError(FleetwatchError):
     """The partitions of the batch at hand belong to somebody else now; it is dropped and read by its owner."""
 
 
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunnerOptions:
     """How a runner behaves. ``answers_for_input``: undecodable events of derived topics are dead-lettered here."""
@@ -69,6 +77,8 @@ class RunnerOptions:
     answers_for_input: bool = True
     first_wait_seconds: float = 0.1
     longest_wait_seconds: float = 5.0
+    tidy_every_seconds: float = 60.0
+    clock: Callable[[], datetime] = _utc_now
     patience_at_start_seconds: float = 20.0
 
 
@@ -91,6 +101,7 @@ class Runner:
         self._options = options
         self._metrics = SinkMetrics(service.registry)
         self._rate = RateMeter(time.monotonic())
+        self._next_tidying = options.clock()
         self._cluster_id = ""
         self._generation = 0
         self._positions: dict[Partition, int] = {}
@@ -112,6 +123,10 @@ class Runner:
                     self._turn()
                 except RebalancedError:
                     continue
+                except StoreEmptiedError as error:
+                    log.warning("placed_anew", store=self._store.name, why=str(error))
+                    self._is_store_open = False
+                    self._source.place_again()
             self._source.commit({})
         except TransientError as error:  # stopped while waiting: nothing of the batch at hand was committed
             if not self._service.stopping.is_set():
@@ -130,6 +145,7 @@ class Runner:
             self._handle(events)
         else:
             self._source.commit({})  # what failed before
+        self._tidy_if_due()
         self._report()
 
     # --- Where to start
@@ -173,42 +189,33 @@ class Runner:
 
     def _handle(self, events: Sequence[Event]) -> None:
         started = time.monotonic()
-        refused: Counter[str] = Counter()
+        stretch, refusals = decode_all(events, self._options.max_skew_ms)
+        refused = Counter("input" if refusal.event.topic == topics.DETECTIONS else "decode" for refusal in refusals)
         refused_rows: Counter[str] = Counter()
-        items, letters = self._decode(events, refused)
+        letters = self._letters_of(refusals)
         self._persist(lambda: self._dead_letters.send(letters))
 
-        def refuse(item: Item, error: StoreRefusedError) -> None:
-            self._refuse(item, error)
+        def refuse(event: Event, error: StoreRefusedError) -> None:
+            self._refuse(event, error)
             refused["store"] += 1
-            refused_rows[item.event.topic] += 1
+            refused_rows[event.topic] += 1
 
-        write_isolating(items, lambda part: self._persist(lambda: self._store.write(part, self._cluster_id)), refuse)
-        offsets = next_offsets(items)
+        write_isolating(stretch, lambda part: self._persist(lambda: self._store.write(part, self._cluster_id)), refuse)
+        offsets = stretch.next_offsets()
         self._positions |= offsets
         self._source.commit(offsets)
-        written = Counter(item.event.topic for item in items if item.record is not None) - refused_rows
-        self._count(len(items), written, refused)
+        self._count(len(stretch), Counter(stretch.rows_by_topic()) - refused_rows, refused)
         self._metrics.write_seconds.observe(time.monotonic() - started)
 
-    def _decode(self, events: Sequence[Event], refused: Counter[str]) -> tuple[list[Item], list[DeadLetter]]:
-        items: list[Item] = []
-        letters: list[DeadLetter] = []
-        for event in events:
-            try:
-                items.append(Item(event, decode(event, self._options.max_skew_ms)))
-            except RefusedError as error:
-                items.append(Item(event, None))
-                if event.topic == topics.DETECTIONS:
-                    refused["input"] += 1
-                    continue
-                refused["decode"] += 1
-                if self._options.answers_for_input and not is_dead_lettered_elsewhere(event.topic):
-                    letters.append(dead_letter_of(event, Stage.DECODE, error.reason, error.detail))
-        return items, letters
+    def _letters_of(self, refusals: Sequence[Refusal]) -> list[DeadLetter]:
+        """Return a dead letter of each broken event that we answer for."""
+        return [
+            dead_letter_of(refusal.event, Stage.DECODE, refusal.reason, refusal.detail)
+            for refusal in refusals
+            if self._options.answers_for_input and not is_dead_lettered_elsewhere(refusal.event.topic)
+        ]
 
-    def _refuse(self, item: Item, error: StoreRefusedError) -> None:
-        event = item.event
+    def _refuse(self, event: Event, error: StoreRefusedError) -> None:
         log.warning("row_refused", topic=event.topic, partition=event.partition, offset=event.offset, why=str(error))
         if event.topic == topics.DEAD_LETTERS:
             return  # it stays in its topic; a letter about a letter would be refused again
@@ -216,6 +223,29 @@ class Runner:
             event, Stage.STORE, Reason.STORE_REFUSED, f"{self._store.name}: {error}".replace("\x00", "\ufffd")
         )
         self._persist(lambda: self._dead_letters.send([letter]))
+
+    # --- Housekeeping
+
+    def _tidy_if_due(self) -> None:
+        """Tidy the store. A failure holds nothing up: what is wrong with the store shows at the next write."""
+        now = self._options.clock()
+        if now < self._next_tidying or not self._is_store_open:
+            return
+        self._next_tidying = now + timedelta(seconds=self._options.tidy_every_seconds)
+        try:
+            done = self._store.tidy(now)
+        except FleetwatchError as error:
+            self._is_store_open = False
+            self._metrics.tidying_failed.inc()
+            log.warning("tidying_failed", why=str(error))
+            return
+        for what, count in done.items():
+            self._metrics.tidied.labels(what).inc(count)
+            self._service.status.count(f"tidied_{what}", count)
+        if any(done.values()):
+            log.info("tidied", **done)
+        if done.get("rows", 0) >= MUCH:
+            self._next_tidying = now + timedelta(seconds=1)
 
     # --- Waiting for a store
 
@@ -241,6 +271,7 @@ class Runner:
             raise EnvironmentProblemError(str(error)) from None
         self._is_store_open = True
         self._service.status.problem = ""
+        self._metrics.is_paused.set(0)
 
     def _persist(self, call: Callable[[], T]) -> T:
         """Repeat a call until it succeeds; between the attempts stay in the group with partitions paused.
@@ -282,10 +313,7 @@ class Runner:
 
     def _note_trouble(self, state: RetryCallState) -> None:
         self._is_store_open = False
-        error = state.outcome.exception() if state.outcome else None
-        if not self._service.status.problem:
-            log.warning("waiting", problem=str(error))
-        self._service.status.problem = str(error)
+        say_waiting(self._service, state)
         self._service.status.doing = f"waiting for {self._store.name}"
         self._service.status.count("retries")
         self._metrics.retries.inc()

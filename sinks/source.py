@@ -65,6 +65,12 @@ class KafkaSource:
         self._is_placed = True
         self.resume()  # a pause outlives a rebalance
 
+    def place_again(self) -> None:
+        """Stand still until ``place`` says anew where to start."""
+        self._consumer.assign([])
+        self._read_while_paused = []
+        self._is_placed = not self._assigned
+
     def read(self, count: int, timeout: float) -> list[Event]:
         """Return up to ``count`` events, as soon as they are there or the time in seconds is over."""
         events, self._read_while_paused = self._read_while_paused, []
@@ -74,12 +80,12 @@ class KafkaSource:
                 continue
             events.append(
                 Event(
-                    topic=message.topic(),
-                    partition=message.partition(),
-                    offset=message.offset(),
-                    broker_time_ms=message.timestamp()[1],
-                    key=message.key(),
-                    value=message.value(),
+                    message.topic(),
+                    message.partition(),
+                    message.offset(),
+                    message.timestamp()[1],
+                    message.key(),
+                    message.value(),
                 )
             )
         return events

@@ -1,31 +1,43 @@
 """The history: PostgreSQL or TimescaleDB. Rows and Kafka offsets in one transaction, so that nothing counts twice.
 
 A batch goes by binary COPY into temporary staging tables and from there by one upsert per table, keyed by natural
-identity (DESIGN.md, section 4). Repeating a batch changes nothing.
+identity. Repeating a batch changes nothing. Rows that are never replaced take a short cut while none of them is there
+already, which is nearly always so: COPY straight into the table, and the way round only after a unique violation.
 """
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 
 from sinks import sql
-from sinks.batch import next_offsets
+from sinks.devices import DeviceRow, device_rows
+from sinks.housekeeping import edition_of, set_policies, tidy
 from sinks.postgres_errors import translate
-from sinks.rows import TABLE_OF, rows_by_table
+from sinks.retention import Edition, Retention
+from sinks.rows import TABLES, WINDOW_COUNTS, ColumnTable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
+    from datetime import datetime
 
     from pydantic import SecretStr
 
-    from sinks.batch import Item, Partition
-    from sinks.rows import Table
+    from sinks.batch import Partition
+    from sinks.rows import RowTable, Table
+    from sinks.stretch import Stretch
 
 CONNECT_SECONDS: Final = 5
-STATEMENT_SECONDS: Final = 60
 LOCK_SECONDS: Final = 10
+FOR_EVER: Final = Retention(raw=None, rollups=None)
+LONG_WAY_AFTER_A_REPEAT: Final = 20
+"""Repeats come in rows (a backlog read again): so many batches do not try the short cut after one."""
+
+
+REPEATED: Final = (psycopg.errors.UniqueViolation, psycopg.errors.DeadlockDetected)
+"""A row is there already, or two sinks write the same rows at once, in an order that only the long way gives them."""
 
 
 class TimescaleStore:
@@ -33,9 +45,24 @@ class TimescaleStore:
 
     name = "timescale"
 
-    def __init__(self, url: SecretStr) -> None:
+    def __init__(
+        self,
+        url: SecretStr,
+        *,
+        statement_seconds: float = 60,
+        retention: Retention = FOR_EVER,
+        device_ttl: timedelta = timedelta(days=1),
+    ) -> None:
+        """``statement_seconds``: a statement that takes longer is given up, and counts as an error that passes."""
         self._url = url
+        self._statement_ms = round(statement_seconds * 1000)
+        self._retention = retention
+        self._device_ttl = device_ttl
+        self._edition = Edition.PLAIN
+        self._has_policies = False
         self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
+        self._batches_the_long_way = 0
+        self._rolls_up = False
 
     def open(self) -> None:
         """Connect anew and make the staging tables.
@@ -60,9 +87,11 @@ class TimescaleStore:
             )
             self._connection.execute(
                 sql.load("offsets")["prepare_connection"],
-                {"statement_timeout": f"{STATEMENT_SECONDS}s", "lock_timeout": f"{LOCK_SECONDS}s"},
+                {"statement_timeout": f"{self._statement_ms}ms", "lock_timeout": f"{LOCK_SECONDS}s"},
             )
-            for table in TABLE_OF.values():
+            [self._rolls_up] = self._connection.execute(sql.load("offsets")["rolls_up"]).fetchone() or (False,)
+            self._edition = edition_of(self._connection)
+            for table in TABLES:
                 self._connection.execute(staging_of(table).encode())
         except psycopg.Error as error:
             self.close()
@@ -78,16 +107,29 @@ class TimescaleStore:
         """Drop one stored offset."""
         self._run("forget", {"sink": self.name, "topic": partition[0], "partition": partition[1]})
 
-    def write(self, items: Sequence[Item], cluster_id: str) -> None:
+    def write(self, stretch: Stretch, cluster_id: str) -> None:
         """Write rows and offsets in one transaction; all of it or nothing."""
-        upserts = sql.load("upserts")
         try:
             with self._open_connection.transaction(), self._open_connection.cursor() as cursor:
-                for table, rows in rows_by_table(items):
-                    copy_rows(cursor, table, rows)
-                    for name in table.upserts:
-                        cursor.execute(upserts[name].format(columns=table.columns).encode())
-                self._write_offsets(cursor, next_offsets(items), cluster_id)
+                for table in TABLES:
+                    if isinstance(table, ColumnTable):
+                        self._write_columns(cursor, table, stretch)
+                    elif rows := table.rows_of(stretch):
+                        copy_rows(cursor, table, rows)
+                        take_over(cursor, table, table.name)
+                if devices := device_rows(stretch):
+                    cursor.execute(sql.load("upserts")["devices"].encode(), _in_columns(devices))
+                self._write_offsets(cursor, stretch.next_offsets(), cluster_id)
+        except psycopg.Error as error:
+            raise translate(error, self._url.get_secret_value()) from None
+
+    def tidy(self, now: datetime) -> dict[str, int]:
+        """Mark silent devices and let old rows go."""
+        try:
+            if self._edition is Edition.COMMUNITY and not self._has_policies:
+                set_policies(self._open_connection, self._retention)
+                self._has_policies = True
+            return tidy(self._open_connection, self._edition, self._retention, self._device_ttl, now)
         except psycopg.Error as error:
             raise translate(error, self._url.get_secret_value()) from None
 
@@ -107,6 +149,24 @@ class TimescaleStore:
             return self._open_connection.execute(sql.load("offsets")[name], values)
         except psycopg.Error as error:
             raise translate(error, self._url.get_secret_value()) from None
+
+    def _write_columns(self, cursor: psycopg.Cursor[tuple[Any, ...]], table: ColumnTable, stretch: Stretch) -> None:
+        stream = table.copy_of(stretch)
+        if stream is None:
+            return
+        if table.is_never_replaced and self._batches_the_long_way == 0:
+            try:
+                with self._open_connection.transaction():
+                    copy_stream(cursor, table.name, table, stream)
+            except REPEATED:
+                self._batches_the_long_way = LONG_WAY_AFTER_A_REPEAT
+            else:
+                return
+        self._batches_the_long_way = max(0, self._batches_the_long_way - 1)
+        copy_stream(cursor, f"stage_{table.name}", table, stream)
+        take_over(
+            cursor, table, f"{table.name}_and_rollups" if table is WINDOW_COUNTS and self._rolls_up else table.name
+        )
 
     def _write_offsets(
         self, cursor: psycopg.Cursor[tuple[Any, ...]], offsets: Mapping[Partition, int], cluster_id: str
@@ -131,10 +191,24 @@ def staging_of(table: Table) -> str:
     )
 
 
-def copy_rows(cursor: psycopg.Cursor[tuple[Any, ...]], table: Table, rows: Iterable[tuple[Any, ...]]) -> None:
+def copy_stream(cursor: psycopg.Cursor[tuple[Any, ...]], into: str, table: Table, stream: bytes) -> None:
+    """Send a whole binary COPY stream into a table that has the columns of ``table``."""
+    with cursor.copy(f"COPY {into} ({table.columns}) FROM STDIN (FORMAT BINARY)".encode()) as copy:
+        copy.write(stream)
+
+
+def copy_rows(cursor: psycopg.Cursor[tuple[Any, ...]], table: RowTable, rows: Iterable[tuple[Any, ...]]) -> None:
     """Send rows to the staging table by binary COPY."""
-    statement = f"COPY stage_{table.name} ({table.columns}) FROM STDIN (FORMAT BINARY)"
-    with cursor.copy(statement.encode()) as copy:
+    with cursor.copy(f"COPY stage_{table.name} ({table.columns}) FROM STDIN (FORMAT BINARY)".encode()) as copy:
         copy.set_types(list(table.types.values()))
         for row in rows:
             copy.write_row(row)
+
+
+def take_over(cursor: psycopg.Cursor[tuple[Any, ...]], table: Table, statement: str) -> None:
+    """Write what was staged into the table."""
+    cursor.execute(sql.load("upserts")[statement].format(columns=table.columns).encode())
+
+
+def _in_columns(devices: list[DeviceRow]) -> dict[str, list[Any]]:
+    return {name: list(values) for name, values in zip(DeviceRow._fields, zip(*devices, strict=True), strict=True)}

@@ -69,12 +69,12 @@ class Broker:
 
 
 @contextlib.contextmanager
-def fresh_database(server_url: str, *, extension: str = "") -> Iterator[str]:
+def fresh_database(server_url: str, *, extension: str = "", tablespace: str = "pg_default") -> Iterator[str]:
     """Make an empty database on a server, give its URL, drop it afterwards."""
     name = f"test_{uuid.uuid4().hex[:12]}"
     url = urlsplit(server_url)._replace(path=f"/{name}").geturl()
     with psycopg.connect(server_url, autocommit=True) as admin:
-        admin.execute(f'CREATE DATABASE "{name}"')
+        admin.execute(f'CREATE DATABASE "{name}" TABLESPACE {tablespace}'.encode())
     try:
         if extension:
             with psycopg.connect(url, autocommit=True) as connection:
@@ -91,12 +91,22 @@ class TimescaleServer:
     The chroot is made once (about 40 s) and kept in the cache folder; each run has its own data folder in it.
     """
 
-    def __init__(self, cache: Path) -> None:
+    def __init__(self, cache: Path, *, small_disk_mb: int = 0, **options: str) -> None:
+        """``options`` are settings of the server, beside those that every test wants.
+
+        With ``small_disk_mb`` there is a tablespace ``small`` on a disk of that size, which can be filled.
+        """
         self._cache = cache
-        self._root = cache / f"timescaledb-{DEBIAN_SUITE}"
-        self._run = f"/var/tmp/fleetwatch-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+        self._options = options
+        self._small_disk_mb = small_disk_mb
+        self._server: list[str] = []
+        self._disk_holder: subprocess.Popen[bytes] | None = None
+        self._disk = Path()
+        self.root = cache / f"timescaledb-{DEBIAN_SUITE}"
+        self.run = f"/var/tmp/fleetwatch-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         self._process: subprocess.Popen[bytes] | None = None
         self.url = ""
+        self.port = 0
 
     def make_ready(self) -> None:
         """Make the chroot if there is none yet; ``python -m tests.services`` does it ahead of the tests."""
@@ -104,27 +114,45 @@ class TimescaleServer:
             unavailable("TimescaleDB runs in a chroot: only root can make one")
         self._cache.mkdir(parents=True, exist_ok=True)
         with _locked(self._cache / "timescaledb.lock"):
-            if not (self._root / POSTGRES_BIN.lstrip("/") / "postgres").is_file():
+            if not (self.root / POSTGRES_BIN.lstrip("/") / "postgres").is_file():
                 self._make_root()
             self._remove_stale_runs()
 
     def __enter__(self) -> Self:
         self.make_ready()
         try:
-            self._start()
+            self._initialise()
+            self.start()
+            if self._small_disk_mb:
+                self._make_small_tablespace()
         except BaseException:
-            self._stop()
+            self._remove()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop()
+        self._remove()
+
+    def stop(self, *, by: signal.Signals = signal.SIGINT) -> None:
+        """Stop the server and keep its data: SIGINT cuts the connections, SIGQUIT is a crash of the server."""
+        if self._process is not None:
+            children.stop(self._process, by=by, timeout=10)
+
+    def fill_disk(self) -> None:
+        """Take all the room that is left on the small disk."""
+        with (self._disk / "filler").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(1 << 20))
+
+    def empty_disk(self) -> None:
+        """Give the room back."""
+        (self._disk / "filler").unlink()
 
     def _make_root(self) -> None:
         debootstrap = shutil.which("debootstrap") or shutil.which("debootstrap", path="/usr/sbin:/sbin")
         if debootstrap is None:
             unavailable("TimescaleDB needs debootstrap: apt-get install debootstrap")
-        partial = self._root.with_suffix(".partial")
+        partial = self.root.with_suffix(".partial")
         _unmount_below(partial)
         shutil.rmtree(partial, ignore_errors=True)
         packages = "postgresql-17,postgresql-17-timescaledb"
@@ -148,12 +176,12 @@ class TimescaleServer:
         if result.returncode != 0:
             unavailable(f"debootstrap failed: {' / '.join(result.stdout.splitlines()[-3:])}")
         shutil.rmtree(partial / "var/cache/apt", ignore_errors=True)  # the packages: 130 MB
-        shutil.rmtree(self._root, ignore_errors=True)
-        partial.rename(self._root)
+        shutil.rmtree(self.root, ignore_errors=True)
+        partial.rename(self.root)
 
     def _remove_stale_runs(self) -> None:
         """Remove what a killed run left; its server ended with it, or is ended here."""
-        for run in (self._root / "var/tmp").glob("fleetwatch-*-*"):
+        for run in (self.root / "var/tmp").glob("fleetwatch-*-*"):
             owner = int(run.name.split("-")[1])
             if Path(f"/proc/{owner}").exists():
                 continue
@@ -161,25 +189,25 @@ class TimescaleServer:
             if pid_file.exists():
                 pid = int(pid_file.read_text().split()[0])
                 with contextlib.suppress(OSError):
-                    if Path(f"/proc/{pid}/root").readlink() == self._root.resolve():
+                    if Path(f"/proc/{pid}/root").readlink() == self.root.resolve():
                         os.kill(pid, signal.SIGQUIT)
                         wait_until(lambda pid=pid: not Path(f"/proc/{pid}").exists(), what="stale server ends")
             shutil.rmtree(run, ignore_errors=True)
 
     def _inside(self, *command: str) -> list[str]:
-        return ["chroot", "--userspec=postgres:postgres", str(self._root), *command]
+        return ["chroot", "--userspec=postgres:postgres", str(self.root), *command]
 
-    def _start(self) -> None:
-        run = self._root / self._run.lstrip("/")
+    def _initialise(self) -> None:
+        run = self.root / self.run.lstrip("/")
         run.mkdir(mode=0o700)
-        passwd = (self._root / "etc/passwd").read_text().splitlines()
+        passwd = (self.root / "etc/passwd").read_text().splitlines()
         entry = next(line for line in passwd if line.startswith("postgres:")).split(":")
         os.chown(run, int(entry[2]), int(entry[3]))
         port = free_port()
         options = {
             "listen_addresses": "127.0.0.1",
             "port": str(port),
-            "unix_socket_directories": self._run,
+            "unix_socket_directories": self.run,
             "shared_preload_libraries": "timescaledb",
             "dynamic_shared_memory_type": "mmap",  # a minimal chroot has no /dev/shm of its own
             "timescaledb.telemetry_level": "off",
@@ -187,9 +215,9 @@ class TimescaleServer:
             "fsync": "off",  # the data is thrown away
             "max_connections": "60",
             "max_worker_processes": "32",
-        }
+        } | self._options
         settings = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
-        data = f"{self._run}/data"
+        data = f"{self.run}/data"
         # fmt: off
         init_options = (
             "-D", data, "-U", "postgres", "-A", "trust", "--no-sync", "--locale=C.UTF-8", "--encoding=UTF8",
@@ -204,10 +232,27 @@ class TimescaleServer:
             check=True,
         )
         # setpriv: the kernel forgets the signal at a parent's death when the user changes, so it is set inside
-        server = self._inside("setpriv", "--pdeathsig", "INT", f"{POSTGRES_BIN}/postgres", "-D", data, *settings)
-        with (run / "log").open("wb") as log:
-            self._process = children.start(server, log=log)
+        self._server = self._inside("setpriv", "--pdeathsig", "INT", f"{POSTGRES_BIN}/postgres", "-D", data, *settings)
+        self.port = port
         self.url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
+        if self._small_disk_mb:
+            self._mount_small_disk(run / "small", f"size={self._small_disk_mb}m,uid={entry[2]},gid={entry[3]},mode=700")
+
+    def _mount_small_disk(self, folder: Path, options: str) -> None:
+        """Mount it in a namespace that a process of ours holds: it goes away with that process, however it ends."""
+        folder.mkdir()
+        outside = folder.stat().st_dev
+        script = f'mount -t tmpfs -o {options} tmpfs "{folder}" && exec sleep infinity'
+        self._disk_holder = children.start(["unshare", "--mount", "sh", "-c", script], log=subprocess.DEVNULL)
+        self._disk = Path(f"/proc/{self._disk_holder.pid}/root{folder}")
+        wait_until(lambda: self._disk.stat().st_dev != outside, what="mounting a small disk")
+        self._server = ["nsenter", f"--mount=/proc/{self._disk_holder.pid}/ns/mnt", *self._server]
+
+    def start(self) -> None:
+        """Start the server on its data and wait until it answers."""
+        run = self.root / self.run.lstrip("/")
+        with (run / "log").open("ab") as log:
+            self._process = children.start(self._server, log=log)
         try:
             wait_until(self._answers, what="TimescaleDB answering", timeout=30)
         except (TimeoutError, ChildProcessError) as error:
@@ -223,10 +268,18 @@ class TimescaleServer:
             return False
         return True
 
-    def _stop(self) -> None:
-        if self._process is not None:
-            children.stop(self._process, by=signal.SIGINT, timeout=10)
-        shutil.rmtree(self._root / self._run.lstrip("/"), ignore_errors=True)
+    def _make_small_tablespace(self) -> None:
+        space = self._disk / "space"
+        space.mkdir(mode=0o700)
+        os.chown(space, self._disk.stat().st_uid, self._disk.stat().st_gid)
+        with psycopg.connect(self.url, autocommit=True) as admin:
+            admin.execute(f"CREATE TABLESPACE small LOCATION '{self.run}/small/space'".encode())
+
+    def _remove(self) -> None:
+        self.stop()
+        if self._disk_holder is not None:
+            children.stop(self._disk_holder, by=signal.SIGKILL, timeout=5)
+        shutil.rmtree(self.root / self.run.lstrip("/"), ignore_errors=True)
 
 
 def debian_mirror() -> str:

@@ -27,7 +27,8 @@ def add_to(app: typer.Typer) -> None:
     @app.command("warm-up")
     def warm_up() -> None:
         """Compile the numeric kernels ahead (some 20 s, once), so that the first worker starts fast."""
+        from sinks.warm_up import compile_kernels as compile_kernels_of_sinks
         from streams.warm_up import compile_kernels
 
-        seconds = compile_kernels()
+        seconds = compile_kernels() + compile_kernels_of_sinks()
         typer.echo(f"kernels ready after {seconds:.1f} s")

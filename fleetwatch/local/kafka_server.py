@@ -164,6 +164,7 @@ class KafkaServer:
             "group.initial.rebalance.delay.ms": 0,
             # a killed broker is let in again when its old session has ended: 9 s by default
             "broker.session.timeout.ms": 3000,
+            "group.min.session.timeout.ms": 1000,
             "broker.heartbeat.interval.ms": 500,
             "min.insync.replicas": 1,
             "default.replication.factor": 1,

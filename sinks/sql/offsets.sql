@@ -26,3 +26,7 @@ SELECT set_config('statement_timeout', %(statement_timeout)s, false),
        set_config('lock_timeout', %(lock_timeout)s, false),
        set_config('idle_in_transaction_session_timeout', %(statement_timeout)s, false),
        set_config('timezone', 'UTC', false)
+
+-- name: rolls_up
+-- Whether minutes and hours are tables that the sink fills; continuous aggregates fill themselves.
+SELECT relkind = 'r' FROM pg_class WHERE oid = 'counts_1m'::regclass

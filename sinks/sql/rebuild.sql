@@ -1,5 +1,9 @@
 -- What the cache is rebuilt from: the newest of each, and only of devices that spoke lately.
 
+-- name: offsets
+-- Up to where the database holds everything; the Kafka cluster that was written to last comes first.
+SELECT cluster_id, topic, partition, next_offset FROM sink_offsets WHERE sink = 'timescale' ORDER BY stored_at DESC
+
 -- name: readings
 SELECT newest.*
 FROM devices
@@ -9,7 +13,7 @@ CROSS JOIN LATERAL (
     ORDER BY event_time DESC, seq DESC
     LIMIT %(events)s
 ) AS newest
-WHERE devices.kind = 'sensor' AND devices.last_seen >= %(since)s
+WHERE devices.kind = 'sensor' AND greatest(devices.last_seen, devices.heard_at) >= %(since)s
 
 -- name: detections
 SELECT newest.*
@@ -20,7 +24,7 @@ CROSS JOIN LATERAL (
     ORDER BY event_time DESC, seq DESC
     LIMIT %(events)s
 ) AS newest
-WHERE devices.kind = 'camera' AND devices.last_seen >= %(since)s
+WHERE devices.kind = 'camera' AND greatest(devices.last_seen, devices.heard_at) >= %(since)s
 
 -- name: window_counts
 -- The newest window of each key and partition, among those of the last hour that has any.

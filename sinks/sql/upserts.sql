@@ -18,7 +18,7 @@ ORDER BY camera_id, event_time, seq
 ON CONFLICT (camera_id, event_time, seq) DO NOTHING
 
 -- name: window_counts
--- A row is only replaced by one of higher (is_final, included_offset).
+-- A row is only replaced by one of higher (is_final, included_offset), a final one never.
 INSERT INTO window_counts ({columns})
 SELECT DISTINCT ON (scope, key, window_start, window_end, source_topic, source_partition) {columns}
 FROM stage_window_counts
@@ -34,7 +34,64 @@ ON CONFLICT (scope, key, window_start, window_end, source_topic, source_partitio
     included_offset = excluded.included_offset,
     is_final = excluded.is_final,
     stored_at = clock_timestamp()
-WHERE (excluded.is_final, excluded.included_offset) > (window_counts.is_final, window_counts.included_offset)
+WHERE NOT window_counts.is_final
+  AND (excluded.is_final, excluded.included_offset) > (window_counts.is_final, window_counts.included_offset)
+
+-- name: window_counts_and_rollups
+-- As above, and each window that became final is added to its minute and its hour, in the same statement: exactly once.
+WITH changed AS (
+    INSERT INTO window_counts ({columns})
+    SELECT DISTINCT ON (scope, key, window_start, window_end, source_topic, source_partition) {columns}
+    FROM stage_window_counts
+    ORDER BY scope, key, window_start, window_end, source_topic, source_partition,
+             is_final DESC, included_offset DESC
+    ON CONFLICT (scope, key, window_start, window_end, source_topic, source_partition) DO UPDATE SET
+        count = excluded.count,
+        sum = excluded.sum,
+        sum_of_squares = excluded.sum_of_squares,
+        min = excluded.min,
+        max = excluded.max,
+        late_count = excluded.late_count,
+        included_offset = excluded.included_offset,
+        is_final = excluded.is_final,
+        stored_at = clock_timestamp()
+    WHERE NOT window_counts.is_final
+      AND (excluded.is_final, excluded.included_offset) > (window_counts.is_final, window_counts.included_offset)
+    RETURNING *
+), minutes AS (
+    INSERT INTO counts_1m (bucket, scope, key, source_topic, source_partition,
+                           count, sum, sum_of_squares, min, max, late_count)
+    SELECT date_bin(INTERVAL '1 minute', window_start, TIMESTAMPTZ '2000-01-01 00:00Z') AS bucket, scope, key,
+           source_topic, source_partition,
+           sum(count), sum(sum), sum(sum_of_squares), min(min), max(max), sum(late_count)
+    FROM changed
+    WHERE is_final
+    GROUP BY 1, 2, 3, 4, 5
+    ORDER BY scope, key, bucket, source_topic, source_partition
+    ON CONFLICT (scope, key, bucket, source_topic, source_partition) DO UPDATE SET
+        count = counts_1m.count + excluded.count,
+        sum = counts_1m.sum + excluded.sum,
+        sum_of_squares = counts_1m.sum_of_squares + excluded.sum_of_squares,
+        min = least(counts_1m.min, excluded.min),
+        max = greatest(counts_1m.max, excluded.max),
+        late_count = counts_1m.late_count + excluded.late_count
+)
+INSERT INTO counts_1h (bucket, scope, key, source_topic, source_partition,
+                       count, sum, sum_of_squares, min, max, late_count)
+SELECT date_bin(INTERVAL '1 hour', window_start, TIMESTAMPTZ '2000-01-01 00:00Z') AS bucket, scope, key,
+       source_topic, source_partition,
+       sum(count), sum(sum), sum(sum_of_squares), min(min), max(max), sum(late_count)
+FROM changed
+WHERE is_final
+GROUP BY 1, 2, 3, 4, 5
+ORDER BY scope, key, bucket, source_topic, source_partition
+ON CONFLICT (scope, key, bucket, source_topic, source_partition) DO UPDATE SET
+    count = counts_1h.count + excluded.count,
+    sum = counts_1h.sum + excluded.sum,
+    sum_of_squares = counts_1h.sum_of_squares + excluded.sum_of_squares,
+    min = least(counts_1h.min, excluded.min),
+    max = greatest(counts_1h.max, excluded.max),
+    late_count = counts_1h.late_count + excluded.late_count
 
 -- name: alerts
 -- RESOLVED replaces FIRING, nothing replaces RESOLVED ('RESOLVED' sorts after 'FIRING').
@@ -80,46 +137,24 @@ ON CONFLICT (topic, partition, "offset", stage) DO UPDATE SET
     stored_at = clock_timestamp()
 WHERE excluded.broker_time > dead_letters.broker_time
 
--- name: devices_of_readings
--- First and last seen of the sensors of a batch; type and site are those of the newest event.
-INSERT INTO devices (device_id, kind, sensor_type, site, first_seen, last_seen)
-SELECT newest.device_id, 'sensor', newest.sensor_type, newest.site, span.first_seen, newest.event_time
-FROM (
-    SELECT DISTINCT ON (device_id) device_id, sensor_type, site, event_time
-    FROM stage_readings
-    ORDER BY device_id, event_time DESC, seq DESC
-) AS newest
-JOIN (
-    SELECT device_id, min(event_time) AS first_seen FROM stage_readings GROUP BY device_id
-) AS span USING (device_id)
-ORDER BY newest.device_id
+-- name: devices
+-- First and last seen of the devices of a batch, and when the broker last heard them; type and site are those of the
+-- newest event. One that was inactive speaks again.
+INSERT INTO devices (device_id, kind, sensor_type, site, first_seen, last_seen, heard_at)
+SELECT * FROM unnest(
+    %(device_id)s::text[], %(kind)s::text[], %(sensor_type)s::text[], %(site)s::text[],
+    %(first_seen)s::timestamptz[], %(last_seen)s::timestamptz[], %(heard_at)s::timestamptz[]
+) AS seen (device_id, kind, sensor_type, site, first_seen, last_seen, heard_at)
+ORDER BY seen.device_id
 ON CONFLICT (device_id) DO UPDATE SET
     kind = CASE WHEN excluded.last_seen >= devices.last_seen THEN excluded.kind ELSE devices.kind END,
     sensor_type = CASE WHEN excluded.last_seen >= devices.last_seen THEN excluded.sensor_type
                        ELSE devices.sensor_type END,
     site = CASE WHEN excluded.last_seen >= devices.last_seen THEN excluded.site ELSE devices.site END,
     first_seen = least(devices.first_seen, excluded.first_seen),
-    last_seen = greatest(devices.last_seen, excluded.last_seen)
-WHERE excluded.last_seen > devices.last_seen OR excluded.first_seen < devices.first_seen
-
--- name: devices_of_detections
--- As above, for cameras.
-INSERT INTO devices (device_id, kind, sensor_type, site, first_seen, last_seen)
-SELECT newest.camera_id, 'camera', NULL, newest.site, span.first_seen, newest.event_time
-FROM (
-    SELECT DISTINCT ON (camera_id) camera_id, site, event_time
-    FROM stage_detections
-    ORDER BY camera_id, event_time DESC, seq DESC
-) AS newest
-JOIN (
-    SELECT camera_id, min(event_time) AS first_seen FROM stage_detections GROUP BY camera_id
-) AS span USING (camera_id)
-ORDER BY newest.camera_id
-ON CONFLICT (device_id) DO UPDATE SET
-    kind = CASE WHEN excluded.last_seen >= devices.last_seen THEN excluded.kind ELSE devices.kind END,
-    sensor_type = CASE WHEN excluded.last_seen >= devices.last_seen THEN excluded.sensor_type
-                       ELSE devices.sensor_type END,
-    site = CASE WHEN excluded.last_seen >= devices.last_seen THEN excluded.site ELSE devices.site END,
-    first_seen = least(devices.first_seen, excluded.first_seen),
-    last_seen = greatest(devices.last_seen, excluded.last_seen)
-WHERE excluded.last_seen > devices.last_seen OR excluded.first_seen < devices.first_seen
+    last_seen = greatest(devices.last_seen, excluded.last_seen),
+    heard_at = greatest(devices.heard_at, excluded.heard_at),
+    inactive_since = CASE WHEN excluded.heard_at > devices.heard_at THEN NULL ELSE devices.inactive_since END
+WHERE excluded.last_seen > devices.last_seen
+   OR excluded.first_seen < devices.first_seen
+   OR excluded.heard_at > devices.heard_at

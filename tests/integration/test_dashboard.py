@@ -31,7 +31,8 @@ from fleetwatch.errors import TransientError
 from fleetwatch.local import children
 from fleetwatch.records import AlertState, Severity, Verdict, to_millis
 from fleetwatch.settings import Settings
-from sinks.batch import Event, Item
+from sinks.batch import Event
+from sinks.decoding import decode_all
 from sinks.migrate import migrate
 from sinks.redis_cache import RedisStore
 from tests.services import wait_until
@@ -326,9 +327,11 @@ def test_the_snapshot_is_what_the_cache_sink_wrote(redis_url: str) -> None:
     ]
     cache = RedisStore(SecretStr(redis_url))
     cache.open()
-    cache.write(
-        [Item(Event(topic, 0, n, to_millis(at), b"k", b""), record) for n, (topic, record) in enumerate(records)]
-    )
+    events = [
+        Event(topic, 0, n, to_millis(at), getattr(record, "camera_id", "k").encode(), avro.encode(record))
+        for n, (topic, record) in enumerate(records)
+    ]
+    cache.put(decode_all(events, 1000)[0])
     cache.close()
     with redis.Redis.from_url(redis_url) as client:
         client.zadd("devices:last_seen", {"vanished": to_millis(at)})

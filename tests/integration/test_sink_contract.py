@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from sinks.isolation import write_isolating
 from sinks.store import StoreRefusedError
-from tests.unit.sinks.samples import NOW, action, alert, detection, items, letter, scored, window
+from tests.unit.sinks.samples import NOW, action, alert, detection, letter, scored, stretch, window
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,6 +45,7 @@ class _Database:
         migrate(url)
         self.store = TimescaleStore(SecretStr(url))
         self.store.open()
+        self.store.stored_offsets([], "cluster")
         self.connection = psycopg.connect(url, autocommit=True)
 
     def _all(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
@@ -79,7 +80,7 @@ class _Database:
         return {alert_id for (alert_id,) in self._all("SELECT alert_id FROM alerts WHERE state = 'FIRING'")}
 
     def poison(self) -> Any:
-        return scored("press-\x00")
+        return alert("a\x00")
 
     def close(self) -> None:
         self.connection.close()
@@ -92,6 +93,7 @@ class _Cache:
 
         self.store = RedisStore(SecretStr(url))
         self.store.open()
+        self.store.stored_offsets([], "cluster")
         self.client = redis.Redis.from_url(url, decode_responses=True)
 
     def everything(self) -> dict[str, Any]:
@@ -140,7 +142,7 @@ def world(request: pytest.FixtureRequest) -> Iterator[_World]:
 
 
 def _write(world: _World, *records: Any) -> None:
-    world.store.write(items(*records), "cluster")
+    world.store.write(stretch(*records), "cluster")
 
 
 def test_written_twice_it_holds_one_of_each(world: _World):
@@ -200,12 +202,12 @@ def test_a_resolved_alert_stays_resolved(world: _World):
 
 
 def test_a_poison_row_is_refused_alone_and_its_neighbours_are_stored(world: _World):
-    batch = items(*(scored(f"press-{n}", seq=n) for n in range(20)), world.poison(), scored("last"))
+    batch = stretch(*(scored(f"press-{n}", seq=n) for n in range(20)), world.poison(), scored("last"))
     refused: list[int] = []
     write_isolating(
         batch,
         lambda part: world.store.write(part, "cluster"),
-        lambda item, _: refused.append(item.event.offset),
+        lambda event, _: refused.append(event.offset),
     )
     assert refused == [20]
     for device in [*(f"press-{n}" for n in range(20)), "last"]:
@@ -221,10 +223,11 @@ def test_after_opening_again_it_works_as_before(world: _World):
     """The runner opens a store anew after each failure."""
     _write(world, scored(seq=1))
     world.store.open()
+    world.store.stored_offsets([], "cluster")
     _write(world, scored(seq=2))
     assert [seq for seq, _ in world.events_of("press-1")] == [2, 1]
 
 
 def test_an_empty_stretch_is_fine(world: _World):
-    world.store.write([items(scored())[0].without_record()], "cluster")
-    world.store.write([], "cluster")
+    world.store.write(stretch(scored()).emptied(), "cluster")
+    world.store.write(stretch(), "cluster")

@@ -12,17 +12,18 @@ from pydantic import SecretStr
 
 from fleetwatch.errors import EnvironmentProblemError, TransientError
 from sinks.migrate import BASE, downgrade, migrate
-from sinks.rows import TABLE_OF
+from sinks.rows import TABLES as STORED
 from tests.services import free_port
-from tests.unit.sinks.samples import action, alert, detection, items, letter, scored, window
+from tests.unit.sinks.samples import action, alert, detection, letter, scored, stretch, window
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytestmark = pytest.mark.integration
 
-ALL = (scored(), detection(), window(), alert(), action(), letter())
-TABLES = {*(table.name for table in TABLE_OF.values()), "devices", "sink_offsets"}
+HEAD = "0002"
+ALL = (scored(), detection(), window(is_final=True), alert(), action(), letter())
+TABLES = {*(table.name for table in STORED), "devices", "sink_offsets", "counts_1m", "counts_1h"}
 
 
 def _rows(url: str, query: Any) -> list[tuple[Any, ...]]:
@@ -39,7 +40,7 @@ def _write_all(url: str) -> None:
 
     store = TimescaleStore(SecretStr(url))
     store.open()
-    store.write(items(*ALL), "cluster")
+    store.write(stretch(*ALL), "cluster")
     store.close()
 
 
@@ -51,13 +52,13 @@ def _count_each(url: str) -> dict[str, int]:
 
 
 def test_down_and_up_again_with_data_in_every_table(database_url: str):
-    assert migrate(database_url) == "0001"
+    assert migrate(database_url) == HEAD
     _write_all(database_url)
     full = _count_each(database_url)
     assert all(full.values()), full
     assert downgrade(database_url) == BASE
     assert not _tables(database_url) & TABLES
-    assert migrate(database_url) == "0001"
+    assert migrate(database_url) == HEAD
     _write_all(database_url)
     assert _count_each(database_url) == full
 
@@ -66,20 +67,20 @@ def test_migrating_again_keeps_the_data(database_url: str):
     migrate(database_url)
     _write_all(database_url)
     before = _count_each(database_url)
-    assert migrate(database_url) == "0001"
+    assert migrate(database_url) == HEAD
     assert _count_each(database_url) == before
 
 
 def test_processes_that_start_at_once_take_turns(database_url: str):
     with ThreadPoolExecutor(4) as threads:
-        assert list(threads.map(migrate, [database_url] * 4)) == ["0001"] * 4
+        assert list(threads.map(migrate, [database_url] * 4)) == [HEAD] * 4
     assert _tables(database_url) >= TABLES
 
 
 def test_hypertables_are_made_where_the_extension_is(timescale_url: str):
     migrate(timescale_url)
     found = _rows(timescale_url, "SELECT hypertable_name FROM timescaledb_information.hypertables ORDER BY 1")
-    assert found == [("detections",), ("readings",), ("window_counts",)]
+    assert found == [("counts_1h",), ("counts_1m",), ("detections",), ("readings",), ("window_counts",)]
 
 
 @pytest.fixture
@@ -95,7 +96,7 @@ def bare_timescale_url(timescale_server: str) -> Iterator[str]:
 
 def test_the_extension_is_made_where_it_can_be(bare_timescale_url: str):
     migrate(bare_timescale_url)
-    assert _rows(bare_timescale_url, "SELECT count(*) FROM timescaledb_information.hypertables") == [(3,)]
+    assert _rows(bare_timescale_url, "SELECT count(*) FROM timescaledb_information.hypertables") == [(5,)]
 
 
 def test_both_editions_have_the_same_columns_and_keys(postgres_url: str, timescale_url: str):
@@ -119,7 +120,7 @@ def test_every_column_that_is_written_exists(postgres_url: str):
         "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'public'",
     ):
         found.setdefault(table, set()).add(column)
-    for table in TABLE_OF.values():
+    for table in STORED:
         assert found[table.name] - set(table.types) <= {"stored_at"}
         assert set(table.types) <= found[table.name]
 

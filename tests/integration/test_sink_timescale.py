@@ -14,7 +14,7 @@ from fleetwatch.errors import EnvironmentProblemError, TransientError
 from sinks.migrate import migrate
 from sinks.store import StoreRefusedError
 from sinks.timescale import TimescaleStore
-from tests.unit.sinks.samples import NOW, alert, detection, items, letter, scored
+from tests.unit.sinks.samples import NOW, alert, detection, letter, scored, stretch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,13 +44,13 @@ def _rows(url: str, query: str) -> list[tuple[Any, ...]]:
 
 
 def test_offsets_are_stored_with_the_rows(store: TimescaleStore):
-    store.write(items(scored(), scored(seq=2), first_offset=40), "c1")
+    store.write(stretch(scored(), scored(seq=2), first_offset=40), "c1")
     assert store.stored_offsets([SCORED_0, (topics.SCORED, 1)], "c1") == {SCORED_0: 42}
 
 
 def test_a_refused_batch_stores_neither_rows_nor_offsets(store: TimescaleStore, url: str):
     with pytest.raises(StoreRefusedError):
-        store.write(items(scored(), scored("\x00")), "c1")
+        store.write(stretch(scored(), alert("\x00")), "c1")
     assert store.stored_offsets([SCORED_0], "c1") == {}
     assert _rows(url, "SELECT count(*) FROM readings") == [(0,)]
 
@@ -62,59 +62,60 @@ def test_a_key_too_long_for_its_index_is_refused(store: TimescaleStore):
         chr(code) for code in random.Random(2).choices(range(33, 50_000), k=9000)
     )
     with pytest.raises(StoreRefusedError):
-        store.write(items(scored(text)), "c1")
+        store.write(stretch(scored(text)), "c1")
 
 
 def test_offsets_never_go_back_within_a_cluster(store: TimescaleStore):
     """A member that lost the partition and finishes late cannot move its successor back."""
-    store.write(items(scored(), first_offset=40), "c1")
-    store.write(items(scored(), first_offset=7), "c1")
+    store.write(stretch(scored(), first_offset=40), "c1")
+    store.write(stretch(scored(), first_offset=7), "c1")
     assert store.stored_offsets([SCORED_0], "c1") == {SCORED_0: 41}
 
 
 def test_offsets_of_another_cluster_do_not_count(store: TimescaleStore):
-    store.write(items(scored(), first_offset=40), "c1")
+    store.write(stretch(scored(), first_offset=40), "c1")
     assert store.stored_offsets([SCORED_0], "c2") == {}
-    store.write(items(scored(), first_offset=3), "c2")
+    store.write(stretch(scored(), first_offset=3), "c2")
     assert store.stored_offsets([SCORED_0], "c2") == {SCORED_0: 4}
 
 
 def test_a_forgotten_offset_starts_anew(store: TimescaleStore):
-    store.write(items(scored(), first_offset=40), "c1")
+    store.write(stretch(scored(), first_offset=40), "c1")
     store.forget_offset(SCORED_0)
     assert store.stored_offsets([SCORED_0], "c1") == {}
-    store.write(items(scored(), first_offset=3), "c1")
+    store.write(stretch(scored(), first_offset=3), "c1")
     assert store.stored_offsets([SCORED_0], "c1") == {SCORED_0: 4}
 
 
 def test_devices_know_when_they_were_first_and_last_seen(store: TimescaleStore, url: str):
-    store.write(items(scored(seq=5, site="new"), scored(seq=7, site="newer"), detection(seq=1)), "c1")
-    store.write(items(scored(seq=2, site="old")), "c1")
-    assert _rows(url, "SELECT * FROM devices ORDER BY device_id") == [
+    store.write(stretch(scored(seq=5, site="new"), scored(seq=7, site="newer"), detection(seq=1)), "c1")
+    store.write(stretch(scored(seq=2, site="old")), "c1")
+    columns = "device_id, kind, sensor_type, site, first_seen, last_seen"
+    assert _rows(url, f"SELECT {columns} FROM devices ORDER BY device_id") == [
         ("cam-1", "camera", None, "gate", NOW + timedelta(seconds=1), NOW + timedelta(seconds=1)),
         ("press-1", "sensor", "temperature", "newer", NOW + timedelta(seconds=2), NOW + timedelta(seconds=7)),
     ]
 
 
 def test_a_resolved_alert_keeps_its_end(store: TimescaleStore, url: str):
-    store.write(items(alert()), "c1")
-    store.write(items(alert(is_open=False)), "c1")
-    store.write(items(alert()), "c1")
+    store.write(stretch(alert()), "c1")
+    store.write(stretch(alert(is_open=False)), "c1")
+    store.write(stretch(alert()), "c1")
     assert _rows(url, "SELECT state, ended_at FROM alerts") == [("RESOLVED", NOW + timedelta(minutes=1))]
 
 
 def test_a_dead_letter_keeps_any_bytes(store: TimescaleStore, url: str):
     raw = bytes(range(256)) * 256
-    store.write(items(letter(key=b"\x00\xff", value=raw, detail="key \x00 is odd")), "c1")
+    store.write(stretch(letter(key=b"\x00\xff", value=raw, detail="key \x00 is odd")), "c1")
     assert _rows(url, "SELECT raw_key, raw_value, detail, value_length FROM dead_letters") == [
         (b"\x00\xff", raw, "key \ufffd is odd", 65_536)
     ]
 
 
 def test_the_same_place_in_a_new_broker_is_a_newer_dead_letter(store: TimescaleStore, url: str):
-    store.write(items(letter(detail="first run")), "c1")
-    store.write(items(letter(detail="second run", broker_time=NOW + timedelta(days=1))), "c2")
-    store.write(items(letter(detail="first run")), "c1")
+    store.write(stretch(letter(detail="first run")), "c1")
+    store.write(stretch(letter(detail="second run", broker_time=NOW + timedelta(days=1))), "c2")
+    store.write(stretch(letter(detail="first run")), "c1")
     assert _rows(url, "SELECT detail FROM dead_letters") == [("second run",)]
 
 
@@ -127,7 +128,7 @@ def test_two_stores_may_write_the_same_rows_at_once(url: str):
         own.open()
         for batch in range(5):
             records = [scored(f"press-{n}", seq=batch) for n in range(100)]
-            own.write(items(*(records if turn else reversed(records))), "c1")
+            own.write(stretch(*(records if turn else reversed(records))), "c1")
         own.close()
 
     with ThreadPoolExecutor(2) as threads:
@@ -142,9 +143,9 @@ def test_a_connection_cut_by_the_server_is_an_error_that_passes(store: Timescale
             " WHERE application_name = 'fleetwatch-sink' AND datname = current_database()"
         )
     with pytest.raises(TransientError):
-        store.write(items(scored()), "c1")
+        store.write(stretch(scored()), "c1")
     store.open()
-    store.write(items(scored()), "c1")
+    store.write(stretch(scored()), "c1")
     assert _rows(url, "SELECT count(*) FROM readings") == [(1,)]
 
 

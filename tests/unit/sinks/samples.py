@@ -25,10 +25,12 @@ from fleetwatch.records import (
     Verdict,
     WindowCount,
 )
-from sinks.batch import Event, Item
+from sinks.batch import Event
+from sinks.decoding import decode_all
 
 if TYPE_CHECKING:
     from fleetwatch.records import Record
+    from sinks.stretch import Stretch
 
 NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 NOW_MS = int(NOW.timestamp() * 1000)
@@ -159,11 +161,14 @@ def event(record: Record, offset: int = 0, *, partition: int = 0) -> Event:
     return Event(_TOPIC_OF[type(record)], partition, offset, NOW_MS, key.encode(), avro.encode(record))
 
 
-def items(*records: Record, first_offset: int = 0, partition: int = 0) -> list[Item]:
+def stretch(*records: Record, first_offset: int = 0, partition: int = 0) -> Stretch:
     """Records of one stretch of a partition."""
-    return [
-        Item(event(record, first_offset + index, partition=partition), record) for index, record in enumerate(records)
-    ]
+    decoded, refusals = decode_all(
+        [event(record, first_offset + index, partition=partition) for index, record in enumerate(records)],
+        max_skew_ms=10**12,
+    )
+    assert not refusals
+    return decoded
 
 
 def broken(topic: str, offset: int = 0, value: bytes | None = b"not avro") -> Event:

@@ -1,12 +1,11 @@
-"""When a batch is due, and where reading goes on after it."""
+"""When a batch is due."""
 
 from __future__ import annotations
 
 import pytest
 
 from fleetwatch import topics
-from sinks.batch import Collector, Event, Item, Limits, next_offsets
-from tests.unit.sinks.samples import items, scored
+from sinks.batch import Collector, Event, Limits
 
 LIMITS = Limits(rows=3, size=100, age_seconds=0.2)
 
@@ -36,14 +35,3 @@ def test_room_shrinks_with_each_event():
     batch = Collector.started_at(0, LIMITS)
     batch.extend([_event(0)])
     assert batch.room == 2
-
-
-def test_next_offset_is_one_past_the_last_of_each_partition():
-    found = next_offsets(
-        [*items(scored(), scored(seq=2), first_offset=7), *items(scored(), first_offset=3, partition=1)]
-    )
-    assert found == {(topics.SCORED, 0): 9, (topics.SCORED, 1): 4}
-
-
-def test_an_item_without_record_counts_for_the_offset():
-    assert next_offsets([Item(_event(4), None)]) == {(topics.SCORED, 0): 5}

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from sinks.isolation import write_isolating
 from sinks.store import StoreRefusedError
-from tests.unit.sinks.samples import items, scored
+from tests.unit.sinks.samples import scored, stretch
 
 if TYPE_CHECKING:
-    from sinks.batch import Item
+    from sinks.stretch import Stretch
 
 
 class _PickyStore:
@@ -26,12 +26,13 @@ class _PickyStore:
         self.attempts = 0
         self.reached: list[int] = []
 
-    def write(self, part: list[Item]) -> None:
+    def write(self, part: Stretch) -> None:
         self.attempts += 1
-        if any(item.event.offset in self.bad for item in part if item.record is not None):
+        with_record = [part.events[position].offset for position in part.stored_positions()]
+        if self.bad & set(with_record):
             raise StoreRefusedError("22021 bad text")
-        self.written += [item.event.offset for item in part if item.record is not None]
-        self.reached += [item.event.offset for item in part]
+        self.written += with_record
+        self.reached += [event.offset for event in part.events[part.start : part.stop]]
 
 
 @settings(deadline=None)
@@ -39,9 +40,9 @@ class _PickyStore:
 def test_exactly_the_bad_rows_are_refused_and_the_order_is_kept(size: int, bad: set[int]):
     store, refused = _PickyStore(bad), []
     write_isolating(
-        items(*(scored(seq=n) for n in range(size))),
+        stretch(*(scored(seq=n) for n in range(size))),
         store.write,
-        lambda item, _: refused.append(item.event.offset),
+        lambda event, _: refused.append(event.offset),
     )
     assert refused == sorted(bad & set(range(size)))
     assert store.written == [n for n in range(size) if n not in bad]
@@ -50,21 +51,21 @@ def test_exactly_the_bad_rows_are_refused_and_the_order_is_kept(size: int, bad: 
 
 def test_one_bad_row_costs_few_writes():
     store = _PickyStore({1234})
-    write_isolating(items(*[scored()] * 5000), store.write, lambda *_: None)
+    write_isolating(stretch(*[scored()] * 5000), store.write, lambda *_: None)
     assert store.attempts <= 2 * math.ceil(math.log2(5000)) + 2
 
 
 def test_a_bad_row_is_refused_before_its_place_is_written():
     """A crash in between must read it again."""
     store, seen_at = _PickyStore({0}), []
-    write_isolating(items(scored()), store.write, lambda *_: seen_at.append(list(store.reached)))
+    write_isolating(stretch(scored()), store.write, lambda *_: seen_at.append(list(store.reached)))
     assert seen_at == [[]]
     assert store.reached == [0]
 
 
 def test_a_refusal_that_no_row_explains_is_not_swallowed():
-    def write(_part: list[Item]) -> None:
+    def write(_part: Stretch) -> None:
         raise StoreRefusedError("whatever")
 
     with pytest.raises(StoreRefusedError):
-        write_isolating([items(scored())[0].without_record()], write, lambda *_: None)
+        write_isolating(stretch(scored()).emptied(), write, lambda *_: None)

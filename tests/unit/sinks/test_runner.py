@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,14 +17,15 @@ from fleetwatch.records import Reason, Stage
 from fleetwatch.service import Status
 from sinks.batch import Limits
 from sinks.runner import RateMeter, Runner, RunnerOptions
-from sinks.store import StoreRefusedError
-from tests.unit.sinks.samples import broken, detection, event, letter, scored
+from sinks.store import MUCH, StoreEmptiedError, StoreRefusedError
+from tests.unit.sinks.samples import NOW, broken, detection, event, letter, scored
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from fleetwatch.records import DeadLetter
-    from sinks.batch import Event, Item, Partition
+    from sinks.batch import Event, Partition
+    from sinks.stretch import Stretch
 
 SCORED_0 = (topics.SCORED, 0)
 
@@ -62,6 +65,9 @@ class _Source:
 
     def kept(self, partition: Partition) -> tuple[int, int]:
         return self.low, self.high
+
+    def place_again(self) -> None:
+        self.to_place = [SCORED_0]
 
     def place(self, starts: dict[Partition, int] | None) -> None:
         self.to_place = []
@@ -103,6 +109,9 @@ class _Store:
         self.open_errors: list[Exception] = []
         self.bad: set[int] = set()
         self.offsets: dict[Partition, int] | None = {}
+        self.tidied: list[datetime] = []
+        self.tidy_errors: list[Exception] = []
+        self.rows_to_go: list[int] = []
 
     def open(self) -> None:
         if self.open_errors:
@@ -114,13 +123,19 @@ class _Store:
     def forget_offset(self, partition: Partition) -> None:
         self.diary.append(("forget", partition))
 
-    def write(self, items: Sequence[Item], cluster_id: str) -> None:
+    def write(self, stretch: Stretch, cluster_id: str) -> None:
         if self.errors:
             raise self.errors.pop(0)
-        with_record = [item.event.offset for item in items if item.record is not None]
+        with_record = [stretch.events[position].offset for position in stretch.stored_positions()]
         if self.bad & set(with_record):
             raise StoreRefusedError("22021 no NUL in text")
         self.diary.append(("write", with_record))
+
+    def tidy(self, now: datetime) -> dict[str, int]:
+        self.tidied.append(now)
+        if self.tidy_errors:
+            raise self.tidy_errors.pop(0)
+        return {"devices": 2, "rows": self.rows_to_go.pop(0) if self.rows_to_go else 0}
 
     def close(self) -> None:
         self.diary.append("close")
@@ -138,7 +153,8 @@ class _Letters:
 
 
 class _World:
-    def __init__(self, *batches: list[Event], answers_for_input: bool = True) -> None:
+    def __init__(self, *batches: list[Event], answers_for_input: bool = True, step_seconds: int = 0) -> None:
+        self.now, self.step_seconds = NOW, step_seconds
         self.diary: list[Any] = []
         self.service = _Service()
         self.source = _Source(self.service, self.diary, list(batches))
@@ -155,12 +171,20 @@ class _World:
                 longest_wait_seconds=0.002,
                 patience_at_start_seconds=0.05,
                 answers_for_input=answers_for_input,
+                clock=self.clock,
             ),
         )
+
+    def clock(self) -> datetime:
+        self.now += timedelta(seconds=self.step_seconds)
+        return self.now
 
     def run(self) -> list[Any]:
         self.runner.run()
         return self.diary
+
+    def counters(self) -> dict[str, int]:
+        return {name: n for name, n in self.service.status.counters.items() if not name.startswith("tidied")}
 
     def metric(self, name: str, **labels: str) -> float | None:
         return self.service.registry.get_sample_value(name, labels)
@@ -182,7 +206,7 @@ def test_a_batch_is_written_before_it_is_committed():
         "leave",
         "close",
     ]
-    assert world.service.status.counters == {"rows_written": 4, "batches": 2}
+    assert world.counters() == {"rows_written": 4, "batches": 2}
     assert world.metric("fleetwatch_sink_rows_written_total", topic=topics.SCORED) == 4
 
 
@@ -223,6 +247,46 @@ def test_while_the_store_is_away_the_sink_pauses_says_so_and_goes_on():
     assert world.service.status.problem == ""
     assert world.service.status.counters["retries"] == 2
     assert world.metric("fleetwatch_sink_paused") == 0
+
+
+def test_a_store_that_was_emptied_is_opened_and_asked_anew_where_reading_goes_on():
+    world = _World(_readings(7, 8, 9), _readings(0, 1))
+    world.store.errors = [StoreEmptiedError("flushed")]
+    diary = world.run()
+    assert diary[2:] == [
+        ("place", {SCORED_0: 0}),
+        ("commit", {SCORED_0: 0}),
+        ("write", [0, 1]),
+        ("commit", {SCORED_0: 2}),
+        "leave",
+        "close",
+    ]
+
+
+def test_the_store_is_tidied_once_a_minute_between_batches():
+    world = _World(*([_readings(n, n + 1, n + 2) for n in range(0, 30, 3)]), step_seconds=25)
+    world.run()
+    waits = [later - earlier for earlier, later in itertools.pairwise(world.store.tidied)]
+    assert len(waits) >= 2
+    assert set(waits) == {timedelta(seconds=75)}
+    assert world.metric("fleetwatch_sink_tidied_total", what="devices") == 2 * len(world.store.tidied)
+
+
+def test_a_store_with_much_to_do_is_tidied_again_soon():
+    world = _World(_readings(0, 1, 2), _readings(3, 4, 5), _readings(6, 7, 8), step_seconds=25)
+    world.store.rows_to_go = [MUCH, 5]
+    world.run()
+    assert world.store.tidied[1] - world.store.tidied[0] == timedelta(seconds=25)
+    assert world.metric("fleetwatch_sink_tidied_total", what="rows") == MUCH + 5
+
+
+def test_tidying_that_fails_holds_nothing_up():
+    world = _World(_readings(0, 1, 2), _readings(3, 4, 5))
+    world.store.tidy_errors = [TransientError("cancelled")]
+    diary = world.run()
+    assert ("write", [3, 4, 5]) in diary
+    assert "pause" not in diary
+    assert world.metric("fleetwatch_sink_tidying_failed_total") == 1
 
 
 def test_a_batch_whose_partitions_went_away_meanwhile_is_dropped():
@@ -277,7 +341,7 @@ def test_a_row_that_the_store_refuses_is_dead_lettered_and_its_neighbours_stored
         Reason.STORE_REFUSED,
     )
     assert "test store" in sent.detail
-    assert world.service.status.counters == {"refused_store": 1, "rows_written": 2, "batches": 1}
+    assert world.counters() == {"refused_store": 1, "rows_written": 2, "batches": 1}
     assert world.metric("fleetwatch_sink_rows_written_total", topic=topics.SCORED) == 2
 
 
@@ -293,7 +357,7 @@ def test_a_bad_detection_is_counted_only_since_the_streams_answer_for_it():
     world = _World([broken(topics.DETECTIONS), event(detection(), 1)])
     assert ("write", [1]) in world.run()
     assert world.letters.sent == []
-    assert world.service.status.counters == {"refused_input": 1, "rows_written": 1, "batches": 1}
+    assert world.counters() == {"refused_input": 1, "rows_written": 1, "batches": 1}
     assert world.metric("fleetwatch_sink_rows_refused_total", by="input") == 1
 
 
