@@ -7,6 +7,7 @@ Format: https://kafka.apache.org/documentation/#recordbatch. Headers of records 
 from __future__ import annotations
 
 import struct
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
@@ -43,6 +44,8 @@ _DECODERS: Final[dict[int, Callable[[bytes], bytes]]] = {
     3: codec.lz4_decode,
     4: codec.zstd_decode,
 }
+_DECODE_ERRORS: Final = (OSError, EOFError, ValueError, struct.error, zlib.error, cramjam.DecompressionError)
+"""What the decoders raise for bytes that are none of theirs."""
 _RECORD_BYTES: Final = 40
 """What a record takes at most beside its key and value."""
 
@@ -111,21 +114,23 @@ def read_batch(raw: bytes | memoryview) -> Records:
     """
     if len(raw) < HEADER_BYTES or raw[16] != _MAGIC:
         raise CorruptBatchError("no record batch of format v2")
-    base_offset = _HEADER.unpack_from(raw)[0]
-    attributes, _, first_ms, last_ms, _, _, _, count = _CHECKED.unpack_from(raw, _HEADER.size)
+    base_offset, length, *_ = _HEADER.unpack_from(raw)
+    if length != len(raw) - _LENGTH_AT:
+        raise CorruptBatchError(f"{len(raw)} bytes where its header says {length + _LENGTH_AT}")
+    attributes, last_delta, first_ms, last_ms, _, _, _, count = _CHECKED.unpack_from(raw, _HEADER.size)
     body: bytes | memoryview = raw[HEADER_BYTES:]
     if kind := attributes & _CODEC_MASK:
         if kind not in _DECODERS:
             raise CorruptBatchError(f"compression {kind} is not known")
         try:
             body = _DECODERS[kind](bytes(body))
-        except (OSError, EOFError, ValueError, cramjam.DecompressionError) as error:
+        except _DECODE_ERRORS as error:
             raise CorruptBatchError(f"it cannot be decompressed: {error}") from error
     buffer = np.frombuffer(body, np.uint8)
     if not 0 <= count <= len(buffer):
         raise CorruptBatchError(f"{count} records in {len(buffer)} bytes")
     columns = np.empty((6, count), np.int64)
-    if not kernels.read_records(buffer, base_offset, first_ms, columns):
+    if not kernels.read_records(buffer, base_offset, last_delta, first_ms, columns):
         raise CorruptBatchError("its records do not fit it")
     offsets, times, key_starts, key_lengths, value_starts, value_lengths = columns
     if attributes & _LOG_APPEND_TIME:
@@ -153,7 +158,7 @@ class WrittenBatch:
 
     def size(self) -> int:
         """Return how many bytes it takes on the wire."""
-        return HEADER_BYTES + len(self.body)
+        return HEADER_BYTES + len(self.body) if self._built is None else len(self._built)
 
     def closed(self) -> bool:
         """Say that nothing can be appended."""

@@ -31,9 +31,13 @@ def _read_span(buffer, pos, end):
 
 
 @njit(cache=True, nogil=True)
-def read_records(buffer, base_offset, first_ms, columns):
-    """Fill rows of ``columns`` (offset, time, key start, length, value start, length); False if they do not fit."""
+def read_records(buffer, base_offset, last_delta, first_ms, columns):
+    """Fill rows of ``columns`` (offset, time, key start, length, value start, length); False if they do not fit.
+
+    Offsets must ascend, up to ``last_delta`` from the first: they are searched, and reading goes on after the last.
+    """
     pos = 0
+    before = np.int64(-1)
     for row in range(columns.shape[1]):
         size, pos = _read_varint(buffer, pos, buffer.shape[0])
         if pos < 0 or size < 1 or size > buffer.shape[0] - pos:
@@ -43,8 +47,9 @@ def read_records(buffer, base_offset, first_ms, columns):
         if pos < 0:
             return False
         delta, pos = _read_varint(buffer, pos, end)
-        if pos < 0:
+        if pos < 0 or delta <= before or delta > last_delta:
             return False
+        before = delta
         columns[3, row], columns[2, row], pos = _read_span(buffer, pos, end)
         if pos < 0:
             return False

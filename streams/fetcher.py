@@ -62,7 +62,7 @@ class MemoryRecords(_MemoryRecordsPy):  # type: ignore[misc]  # marked final for
         """Return the next batch, or None."""
         raw = self._next_slice
         batch = super().next_batch(*args)
-        if not self.in_columns or batch is None or batch.magic < _OLDEST_WITH_COLUMNS:
+        if not self.in_columns or raw is None or raw[self.MAGIC_OFFSET] < _OLDEST_WITH_COLUMNS:
             return batch
         return ColumnBatch(raw, batch)
 
@@ -88,6 +88,12 @@ def use_columns(hot_topics: Iterable[str]) -> None:
     PartitionRecords.hot_topics = frozenset(hot_topics)
     fetcher.MemoryRecords = MemoryRecords
     fetcher.PartitionRecords = PartitionRecords
+
+
+def first_offset(fetched: list[Any]) -> int:
+    """Return the first offset of what one fetch brought of a partition."""
+    first = fetched[0]
+    return int(first.records.offsets[0]) if isinstance(first, Fetched) else int(first.offset)
 
 
 def to_columns(fetched: list[Any]) -> Records:

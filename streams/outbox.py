@@ -1,7 +1,8 @@
 """Outputs to Kafka: blocks of messages become record batches at once, and it is known when the broker has them all.
 
 aiokafka's producer takes finished batches and does the rest: leaders, retries, and sequence numbers against doubles.
-One batch of a partition is on its way at a time, so that their order holds.
+One batch of a partition is on its way at a time, so that their order holds. After one that was refused for good the
+broker refuses what follows it in its partition as well (a sequence number is missing): begin anew with a new outbox.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import zlib
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, ProducerClosed
 
 from fleetwatch import kafka, topics
 from fleetwatch.errors import EnvironmentProblemError, TransientError
@@ -71,6 +72,8 @@ class Outbox:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        # stop alone would wait until the broker is back, or for the request timeout of 40 s
+        self._producer._message_accumulator.fail_all(ProducerClosed())  # noqa: SLF001
         await self._producer.stop()
 
     def send(self, blocks: Iterable[Block], partition: int) -> None:

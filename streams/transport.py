@@ -14,16 +14,19 @@ Use: ``BatchApp("name", hot_topics={...}, fetch_wait_ms=...)`` instead of ``faus
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import faust
 from aiokafka import TopicPartition
+from aiokafka.errors import IllegalStateError
+from faust.exceptions import ImproperlyConfigured
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
-from streams.fetcher import to_columns, use_columns
+from streams.fetcher import first_offset, to_columns, use_columns
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
@@ -66,6 +69,16 @@ class Ledger:
     def waiting(self) -> int:
         """How many delivered batches are not acknowledged, or wait behind one that is not."""
         return len(self._open)
+
+
+class BatchMessage(ConsumerMessage):
+    """A batch on its way to agents, and the ledger that it was delivered from.
+
+    After a seek or a rebalance a partition has a new ledger. What was delivered before may be acknowledged later,
+    and then counts nowhere: the same offsets come again, perhaps cut into other batches.
+    """
+
+    ledger: Ledger
 
 
 class RawSchema(faust.Schema):
@@ -124,7 +137,7 @@ class BatchConsumer(driver.Consumer):
         if records is None or self.should_stop:
             return
         if not self.flow_active:
-            await self.perform_seek()
+            await self._seek_back()
             return
         hot = {tp: batch for tp, batch in records.items() if self.is_hot(tp.topic) and batch}
         other = {tp: batch for tp, batch in records.items() if not self.is_hot(tp.topic)}
@@ -132,12 +145,13 @@ class BatchConsumer(driver.Consumer):
             if not self.flow_active or self.app.consumer_generation_id != generation:
                 break
             if active is not None and tp not in active and tp not in self._buffered_partitions:
+                if isinstance(record, list):
+                    await self._fetch_again(tp, first_offset(record))
                 continue
             self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
             if isinstance(record, list):
-                message = self._to_batch(tp, record)
-                self.ledgers.setdefault(tp, Ledger()).deliver(message.offset)
-                yield tp, message
+                self._read_offset[tp] = None  # or what comes at a lower offset, of a topic made anew, is dropped
+                yield tp, self._deliver(tp, to_columns(record))
             else:
                 yield tp, self._to_message(tp, record)
 
@@ -145,9 +159,8 @@ class BatchConsumer(driver.Consumer):
         yield from hot.items()
         yield from self.scheduler.iterate(other)
 
-    def _to_batch(self, tp: TP, fetched: list[Any]) -> Any:
-        records = to_columns(fetched)
-        return ConsumerMessage(
+    def _deliver(self, tp: TP, records: Records) -> BatchMessage:
+        message = BatchMessage(
             tp.topic,
             tp.partition,
             int(records.offsets[-1]),
@@ -162,6 +175,20 @@ class BatchConsumer(driver.Consumer):
             tp,
             generation_id=self.app.consumer_generation_id,
         )
+        message.ledger = self.ledgers.setdefault(tp, Ledger())
+        message.ledger.deliver(message.offset)
+        return message
+
+    async def _fetch_again(self, tp: TP, offset: int) -> None:
+        """Go back to what was fetched of a partition before the application paused it: it was not delivered."""
+        with contextlib.suppress(IllegalStateError):  # not ours any more
+            await self.seek_wait({tp: offset})
+
+    async def _seek_back(self) -> None:
+        try:
+            await self.perform_seek()
+        except Exception as error:  # noqa: BLE001  # as the original: it seeks again before the flow goes on
+            self.log.warning("cannot seek while the flow is stopped: %r", error)
 
     def ack(self, message: Any) -> bool:
         """Note an acknowledgement; a batch's goes to its partition's ledger."""
@@ -171,8 +198,7 @@ class BatchConsumer(driver.Consumer):
             return False
         message.acked = True
         self._unacked_messages.discard(message)
-        ledger = self.ledgers.get(message.tp)
-        return ledger is not None and ledger.ack(message.offset)
+        return bool(message.ledger.ack(message.offset))
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterable[TP]:
         yield from super()._filter_tps_with_pending_acks(topics)
@@ -198,9 +224,22 @@ class BatchConsumer(driver.Consumer):
         """
         self.ledgers.clear()
         await super().perform_seek()
-        offsets = await self.app.start_offsets({tp for tp in self.assignment() if self.is_hot(tp.topic)})
+        hot = {tp for tp in self.assignment() if self.is_hot(tp.topic)}
+        offsets = await self.app.start_offsets(hot)
+        if self.app.conf.consumer_auto_offset_reset == "earliest":
+            offsets = await self._beginnings(hot - offsets.keys()) | offsets
         if offsets:
             await self.seek_wait(offsets)
+
+    async def _beginnings(self, tps: set[TP]) -> dict[TP, int]:
+        """Return where partitions without a commit begin: aiokafka's seek stays where it is there."""
+        fresh = [tp for tp in tps if not self._read_offset[tp]]
+        return dict(await self.earliest_offsets(*fresh)) if fresh else {}
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Complain about a partition that stands still; one whose position is being looked up is none of them."""
+        with contextlib.suppress(AssertionError):  # the original's, which would end the application
+            super().verify_event_path(now, tp)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Forget the ledgers: whoever gets the partitions next reads from what was committed."""
@@ -219,13 +258,15 @@ class BatchApp(faust.App):
     """A Faust app whose ``hot_topics`` come in batches.
 
     ``start_offsets`` may be replaced: it is asked after each assignment where to begin, for partitions whose state
-    knows better than what was committed. ``stream_wait_empty`` must stay off: with batches that wait for a checkpoint
-    it would hang a rebalance.
+    knows better than what was committed. ``stream_wait_empty`` is off and must stay so: with batches that wait for a
+    checkpoint it would hang a rebalance.
     """
 
     start_offsets: Callable[[set[TP]], Awaitable[dict[TP, int]]]
 
     def __init__(self, *args: Any, hot_topics: set[str], fetch_wait_ms: int = 500, **kwargs: Any) -> None:
+        if kwargs.setdefault("stream_wait_empty", False):
+            raise ImproperlyConfigured("stream_wait_empty would hang a rebalance while batches are not acknowledged")
         self.hot_topics = frozenset(hot_topics)
         self.fetch_wait_ms = fetch_wait_ms
         use_columns(hot_topics)

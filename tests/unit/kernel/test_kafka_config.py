@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+import ssl
+from typing import TYPE_CHECKING, Literal
 
+import pytest
 import structlog
+from aiokafka import AIOKafkaProducer
 from pydantic import SecretStr
 
 from fleetwatch import kafka, topics
@@ -13,8 +16,6 @@ from fleetwatch.settings import Settings
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 
 def test_a_producer_loses_nothing_and_partitions_as_all_others_do():
@@ -50,6 +51,43 @@ def test_credentials_are_given_only_where_the_protocol_asks_for_them(tmp_path: P
     assert sasl["sasl.mechanism"] == "SCRAM-SHA-512"
     assert (sasl["sasl.username"], sasl["sasl.password"]) == ("user", "sesame")
     assert sasl["ssl.ca.location"] == str(tmp_path / "ca.pem")
+
+
+def test_aiokafka_gets_the_same_addresses_and_nothing_it_does_not_need():
+    config = kafka.aiokafka_config(Settings(bootstrap_servers="one:9092, two:9093", sasl_username="user"))
+    assert config["bootstrap_servers"] == ["one:9092", "two:9093"]
+    assert config["security_protocol"] == "PLAINTEXT"
+    assert config["ssl_context"] is None
+    assert not {name for name in config if name.startswith("sasl")}
+
+
+@pytest.mark.parametrize(("protocol", "has_certificates"), [("SASL_PLAINTEXT", False), ("SASL_SSL", True)])
+async def test_aiokafka_signs_in_as_librdkafka_does(protocol: Literal["SASL_PLAINTEXT"], has_certificates: bool):
+    settings = Settings(security_protocol=protocol, sasl_username="user", sasl_password=SecretStr("sesame"))
+    config = kafka.aiokafka_config(settings)
+    assert (config["sasl_plain_username"], config["sasl_plain_password"]) == ("user", "sesame")
+    assert config["sasl_mechanism"] == kafka.client_config(settings)["sasl.mechanism"] == "SCRAM-SHA-512"
+    await AIOKafkaProducer(**config).stop()  # it knows every one of them, and checks how they fit
+    context = config["ssl_context"]
+    assert (context is not None) == has_certificates
+    if context is not None:
+        assert context.verify_mode is ssl.CERT_REQUIRED
+        assert context.check_hostname
+
+
+def test_without_a_user_sasl_is_told_nothing_rather_than_none():
+    config = kafka.aiokafka_config(Settings(security_protocol="SASL_PLAINTEXT"))
+    assert (config["sasl_plain_username"], config["sasl_plain_password"]) == ("", "")
+
+
+def test_a_ca_file_of_ones_own_is_the_only_one_believed(tmp_path: Path):
+    authority = next(iter(ssl.create_default_context().get_ca_certs(binary_form=True)), None)
+    if authority is None:
+        pytest.skip("this machine has no certificates")
+    file = tmp_path / "ca.pem"
+    file.write_text(ssl.DER_cert_to_PEM_cert(authority))
+    context = kafka.aiokafka_config(Settings(security_protocol="SSL", ssl_ca_file=file))["ssl_context"]
+    assert context.get_ca_certs(binary_form=True) == [authority]
 
 
 def test_librdkafka_says_each_kind_of_thing_once_in_a_while(monkeypatch: pytest.MonkeyPatch):
