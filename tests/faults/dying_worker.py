@@ -141,12 +141,16 @@ def _record_written(count: _Countdown) -> None:
 
     from streams import outbox
 
-    outbox.BATCH_BYTES = 1
+    whole = outbox.BATCH_BYTES
+
+    def sending(blocks: Any, _: int) -> None:
+        outbox.BATCH_BYTES = 1 if any(block.topic == topics.STATE for block in blocks) else whole
 
     def written(future: Any, _batch: Any, topic: str) -> None:
         if topic == topics.STATE:
             future.add_done_callback(lambda _: count())
 
+    _before(outbox.Outbox, "send", sending)
     _after(AIOKafkaProducer, "send_batch", written)
 
 

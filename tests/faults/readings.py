@@ -100,13 +100,15 @@ class Feed:
             self._quiet_at = time.monotonic()
             speaking += self._quiet
         for device in speaking:
-            self.say(device, self._rng.gauss(0, 1), now - self._rng.randrange(500))
+            at = now - self._rng.randrange(500)
+            self.say(device, self._rng.gauss(0, 1), at, times=2 if self._rng.random() < 0.05 else 1)
         assert self._producer.flush(90) == 0
         self._round += 1
 
-    def say(self, device: str, value: float, now_ms: int) -> None:
-        key, encoded = reading(device, self._round, value, now_ms, kind=self.mark)
-        for _ in range(2 if self._rng.random() < 0.05 else 1):
+    def say(self, device: str, value: float, at_ms: int, *, times: int = 1) -> None:
+        """Produce one reading, so many times; the next round waits until the broker has it."""
+        key, encoded = reading(device, self._round, value, at_ms, kind=self.mark)
+        for _ in range(times):
             self._producer.produce(topics.READINGS, encoded, key)
         self.total += 1
 

@@ -5,15 +5,14 @@ The short form; `make faults` does the same many times, at random moments, under
 
 from __future__ import annotations
 
-import signal
+import time
 import uuid
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.dying_worker import ALONE, IN_REBALANCE, Death
 from tests.faults.readings import Feed, assert_exact
-from tests.faults.streams import die_at, settle
+from tests.faults.streams import EVERY_STEP, REBALANCES, die_at, settle, stop_for_a_while
 from tests.faults.workers import PATIENCE, Crew, rules_for
 
 if TYPE_CHECKING:
@@ -29,11 +28,56 @@ def mark_of(name: str) -> str:
 
 
 def test_a_worker_killed_at_any_step_changes_nothing(kafka_settings: Settings, tmp_path: Path) -> None:
-    """One after another, on the state that the one before has left."""
+    """One after another, each on the state that those before have left."""
     feed = Feed(kafka_settings, mark_of("step"))
     environment = rules_for(feed.mark, tmp_path)
     with Crew(kafka_settings, tmp_path, environment) as crew:
-        for point in ALONE:
-            die_at(crew, feed, Death(point))
+        for death in EVERY_STEP:
+            die_at(crew, feed, death)
         settle(crew, feed, kafka_settings)
     assert_exact(kafka_settings, feed, environment)
+
+
+def test_a_worker_killed_in_a_rebalance_changes_nothing(kafka_settings: Settings, tmp_path: Path) -> None:
+    feed = Feed(kafka_settings, mark_of("join"))
+    environment = rules_for(feed.mark, tmp_path)
+    with Crew(kafka_settings, tmp_path, environment) as crew:
+        for death in REBALANCES:
+            die_at(crew, feed, death)
+            for survivor in crew.alive:
+                survivor.kill()
+        settle(crew, feed, kafka_settings)
+    assert_exact(kafka_settings, feed, environment)
+
+
+def test_a_worker_that_stood_still_gives_way_to_the_one_that_took_over(
+    kafka_settings: Settings, tmp_path: Path
+) -> None:
+    feed = Feed(kafka_settings, mark_of("still"))
+    environment = rules_for(feed.mark, tmp_path)
+    with Crew(kafka_settings, tmp_path, environment) as crew:
+        assert stop_for_a_while(crew, feed).wait() == 1
+        settle(crew, feed, kafka_settings)
+    assert_exact(kafka_settings, feed, environment)
+
+
+def test_a_reading_that_cannot_be_scored_is_dead_lettered_and_its_neighbours_are_scored(
+    kafka_settings: Settings, tmp_path: Path
+) -> None:
+    """The fold raises when half of it is done: the worker ends, the next one goes carefully over the same readings."""
+    feed = Feed(kafka_settings, mark_of("raise"))
+    environment = rules_for(feed.mark, tmp_path)
+    poison = f"{feed.mark}-poison"
+    with Crew(kafka_settings, tmp_path, environment) as crew:
+        first = crew.start(poison=poison)
+        feed.send_until(lambda: first.counted("scored") > 0, PATIENCE, "it works")
+        for number in range(3):
+            feed.say(f"{poison}-{number}", 1.0, int(time.time() * 1000))
+        feed.send_until(lambda: not first.is_alive(), PATIENCE, "it ends")
+        assert first.wait() == 1
+        second = crew.start(poison=poison)
+        feed.send_until(lambda: second.counted("dead_lettered") >= 3, PATIENCE, "the readings are refused")
+        second.kill()
+        crew.start(poison=poison)
+        settle(crew, feed, kafka_settings)
+    assert_exact(kafka_settings, feed, environment, poison)
