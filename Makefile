@@ -14,18 +14,22 @@ PIP_COMPILE := $(BIN)/python -m piptools compile --quiet --generate-hashes --all
 
 .PHONY: help
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
-setup: $(BIN)/.setup-done ## make .venv with everything that is needed to run (PYTHON=python3.11)
+setup: $(BIN)/.kernels-done ## make .venv with everything that is needed to run (PYTHON=python3.11)
 
 $(BIN)/.setup-done: requirements.txt requirements.in pyproject.toml tools/setup.sh
 	@tools/setup.sh requirements.txt
+	@touch $@
+
+# compiled code is kept beside its source and is stale when that changes: a worker should not start by compiling
+$(BIN)/.kernels-done: $(BIN)/.setup-done $(shell grep -rl --include=*.py 'import njit' fleetwatch streams sinks)
 	@echo "compiling the numerical kernels"
 	@$(BIN)/fleetwatch warm-up
 	@touch $@
 
-$(BIN)/.dev-done: $(BIN)/.setup-done requirements-dev.txt
+$(BIN)/.dev-done: $(BIN)/.kernels-done requirements-dev.txt
 	@tools/setup.sh requirements-dev.txt
 	@touch $@
 
@@ -55,13 +59,18 @@ lint: dev ## check style, types and the layout of imports
 	@$(BIN)/lint-imports
 
 .PHONY: bench
-bench: setup ## measure what a lane costs by stage, one process, no broker (JSON=FILE, ARGS="--devices 100000")
-	@OMP_NUM_THREADS=1 $(BIN)/python bench/lane.py $(if $(JSON),--json $(JSON)) $(ARGS)
+bench: setup ## compare the worker with its peers: speed, latency, memory, stages (JSON=FILE, ARGS="--only ours")
+	@$(BIN)/fleetwatch bench $(if $(JSON),--json $(JSON)) $(ARGS)
+
+.PHONY: bench-kafka
+bench-kafka: ## the same on a real Apache Kafka (ARGS="--parts latency --only ours,hand_tuned")
+	@$(MAKE) bench ARGS="--broker kafka $(ARGS)" JSON=$(JSON)
 
 .PHONY: bench-sinks
 bench-sinks: dev ## measure how fast the sinks write, and how soon (JSON=FILE, ARGS="--rounds 5")
 	@tools/test_services.sh
 	@PYTHONPATH=. OMP_NUM_THREADS=1 $(BIN)/python bench/sink_speed.py $(if $(JSON),--json $(JSON)) $(ARGS)
+	@PYTHONPATH=. OMP_NUM_THREADS=1 $(BIN)/python bench/sink_latency.py $(if $(JSON),--json $(JSON:.json=).latency.json)
 
 .PHONY: faults
 faults: dev ## put each fault in 50 times and count what is lost or doubled (JSON=FILE, RUNS=50, ARGS="sink-disk-full")

@@ -1,7 +1,8 @@
-"""Cost of a lane by stage: events per CPU-second of one process, no broker. `make bench` runs it.
+"""Cost of a lane by stage: events per CPU-second and per second of one process, no broker.
 
 Readings of `--devices` devices go through a production lane (default rules and windows) in batches. Stages are timed by
-wrapping the functions that the lane calls; "all" is the whole fold, "both models" the same with an IsolationForest.
+wrapping the functions that the lane calls; "fold" is the whole lane, "fold, both models" the same with an
+IsolationForest of 100 trees.
 """
 
 from __future__ import annotations
@@ -17,50 +18,38 @@ from unittest import mock
 
 import numpy as np
 
-from fleetwatch import avro, columns, topics
+from bench.feed import Fleet
+from bench.figures import Rate
+from fleetwatch import columns, topics
 from fleetwatch.record_batch import Records
-from fleetwatch.records import SensorReading, from_millis
 from streams import devices, features, lane, policy, windows
-from streams.batch import ActiveModel, RawBatch
+from streams.batch import ActiveModel, Block, RawBatch
 from streams.detectors import half_space_trees, isolation_forest
 from streams.lane import Lane, LaneSettings
 from streams.rules import load_rules
 from streams.windows import WindowRules
 
 START_MS = 1_750_000_000_000
+WARM_READINGS = 40
+KINDS = ("temperature", "humidity", "pressure", "vibration")
 STAGES: dict[str, tuple[Any, str]] = {
     "decode": (columns, "decode_batch"),
     "duplicates": (devices, "fold_duplicates"),
-    "windows": (windows.WindowFold, "fold"),
+    "window": (windows.WindowFold, "fold"),
     "features": (features, "fold_features"),
-    "half-space trees": (half_space_trees.HalfSpaceTreesFold, "fold"),
-    "isolation forest": (isolation_forest.FlatForest, "score"),
+    "online score": (half_space_trees.HalfSpaceTreesFold, "fold"),
+    "batch score": (isolation_forest.FlatForest, "score"),
     "policy": (policy.PolicyFold, "fold"),
     "rules": (lane.LaneRules, "fold"),
     "encode": (columns, "encode_batch"),
 }
+Spent = tuple[float, float]
+"""CPU-seconds and seconds."""
 
 
 def make_batches(device_count: int, events: int, size: int) -> list[RawBatch]:
     """Readings in device order, 5 a second each, cut into batches."""
-    rng = np.random.default_rng(1)
-    values = rng.normal(20, 1, events)
-    names = [f"device-{number:06}" for number in range(device_count)]
-    bodies, keys = [], []
-    for number in range(events):
-        name = names[number % device_count]
-        at = START_MS + number // device_count * 200 + number % device_count * 200 // device_count
-        reading = SensorReading(
-            device_id=name,
-            sensor_type="temperature",
-            site="hall",
-            event_time=from_millis(at),
-            seq=number // device_count,
-            value=float(values[number]),
-            unit="Cel",
-        )
-        bodies.append(avro.encode(reading))
-        keys.append(name.encode())
+    pairs = Fleet(device_count, 5 * device_count, START_MS).readings(0, events)
     times = np.full(events, START_MS + 10**9)
     return [
         RawBatch(
@@ -69,24 +58,38 @@ def make_batches(device_count: int, events: int, size: int) -> list[RawBatch]:
             Records.of(
                 np.arange(first, min(first + size, events)),
                 times[first : first + size],
-                keys[first : first + size],
-                bodies[first : first + size],
+                [key for key, _ in pairs[first : first + size]],
+                [value for _, value in pairs[first : first + size]],
             ),
         )
         for first in range(0, events, size)
     ]
 
 
-def timed(stack: ExitStack, spent: dict[str, float]) -> None:
-    """Wrap every stage so that its CPU time is added up."""
+def new_lane() -> Lane:
+    settings = LaneSettings(WindowRules(10_000, 5_000, 2_000), load_rules(), max_skew_ms=10**12, warm_up=WARM_READINGS)
+    return Lane(topics.READINGS, 0, settings)
+
+
+def scored_block(device_count: int, size: int) -> Block:
+    """Scored records as a warm lane writes them for one batch: they must compress as real ones do."""
+    subject = new_lane()
+    for batch in make_batches(device_count, WARM_READINGS * device_count + size, size):
+        out = subject.process(batch, {})
+    return next(block for block in out.blocks if block.topic == topics.SCORED)
+
+
+def timed(stack: ExitStack, spent: dict[str, Spent]) -> None:
+    """Wrap every stage so that its time is added up."""
 
     def wrap(name: str, inner: Any) -> Any:
         def run(*args: Any, **kwargs: Any) -> Any:
-            began = time.process_time()
+            cpu, wall = time.process_time(), time.perf_counter()
             try:
                 return inner(*args, **kwargs)
             finally:
-                spent[name] = spent.get(name, 0.0) + time.process_time() - began
+                before = spent.get(name, (0.0, 0.0))
+                spent[name] = (before[0] + time.process_time() - cpu, before[1] + time.perf_counter() - wall)
 
         return run
 
@@ -94,21 +97,37 @@ def timed(stack: ExitStack, spent: dict[str, float]) -> None:
         stack.enter_context(mock.patch.object(owner, attribute, wrap(name, getattr(owner, attribute))))
 
 
-def run_once(
-    batches: list[RawBatch], models: dict[str, ActiveModel], *, by_stage: bool
-) -> tuple[float, dict[str, float]]:
-    """Fold all batches into a new lane; return CPU-seconds in all and by stage, without the first batch."""
-    settings = LaneSettings(WindowRules(10_000, 5_000, 2_000), load_rules(), max_skew_ms=10**12, warm_up=40)
-    subject = Lane(topics.READINGS, 0, settings)
-    spent: dict[str, float] = {}
+def run_once(batches: list[RawBatch], models: dict[str, ActiveModel], *, by_stage: bool) -> dict[str, Spent]:
+    """Fold all batches into a new lane; return what it took in all and by stage, without the first batch."""
+    subject = new_lane()
+    spent: dict[str, Spent] = {}
     subject.process(batches[0], models)
     with ExitStack() as stack:
         if by_stage:
             timed(stack, spent)
-        began = time.process_time()
+        cpu, wall = time.process_time(), time.perf_counter()
         for batch in batches[1:]:
             subject.process(batch, models)
-        return time.process_time() - began, spent
+        whole = (time.process_time() - cpu, time.perf_counter() - wall)
+    return spent if by_stage else {"fold, both models" if models else "fold": whole}
+
+
+def measure(device_count: int, events: int, size: int, rounds: int) -> dict[str, Rate]:
+    """Return the rates of each stage and of the whole fold: medians over the rounds."""
+    batches = make_batches(device_count, events, size)
+    count = sum(len(batch) for batch in batches[1:])
+    sample = np.random.default_rng(0).normal(0.5, 0.1, (1500, features.COUNT))
+    model = ActiveModel("bench", isolation_forest.flatten(isolation_forest.train(sample)))
+    both = dict.fromkeys(KINDS, model)
+    found: dict[str, list[Spent]] = {}
+    for _ in range(rounds):
+        for models, by_stage in ((both, True), ({}, False), (both, False)):
+            for name, spent in run_once(batches, models, by_stage=by_stage).items():
+                found.setdefault(name, []).append(spent)
+    return {
+        name: Rate(*(round(count / statistics.median(one[which] for one in spent)) for which in (0, 1)))
+        for name, spent in found.items()
+    }
 
 
 def main() -> None:
@@ -120,22 +139,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", metavar="FILE", help="write the figures there")
     options = parser.parse_args()
-    batches = make_batches(options.devices, options.events, options.batch)
-    count = sum(len(batch) for batch in batches[1:])
-    sample = np.random.default_rng(0).normal(0.5, 0.1, (1500, features.COUNT))
-    both = {"temperature": ActiveModel("bench", isolation_forest.flatten(isolation_forest.train(sample)))}
-    rounds: dict[str, list[float]] = {"all": [], "both models": []}
-    stages: dict[str, list[float]] = {}
-    for _ in range(options.rounds):
-        rounds["all"].append(run_once(batches, {}, by_stage=False)[0])
-        rounds["both models"].append(run_once(batches, both, by_stage=False)[0])
-        for name, seconds in run_once(batches, both, by_stage=True)[1].items():
-            stages.setdefault(name, []).append(seconds)
-    figures = {name: round(count / statistics.median(times)) for name, times in (rounds | stages).items()}
-    for name, rate in figures.items():
-        print(f"{name:20} {rate:>12,} events per CPU-second   {1e6 / rate:8.3f} microseconds")
+    found = measure(options.devices, options.events, options.batch, options.rounds)
+    for name, rate in found.items():
+        microseconds = 1e6 / rate.per_cpu_second
+        print(f"{name:20} {rate.per_cpu_second:>12,} events per CPU-second   {microseconds:8.3f} microseconds")
     if options.json:
-        result = {"devices": options.devices, "batch": options.batch, "events_per_cpu_second": figures}
+        result = {name: rate._asdict() for name, rate in found.items()}
         Path(options.json).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 

@@ -25,7 +25,7 @@ from fleetwatch.errors import RefusedError
 from fleetwatch.records import Reason, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 SCHEMA_DIR: Final = Path(__file__).resolve().parent.parent / "schemas"
 MAGIC: Final = b"\x00"
@@ -45,13 +45,32 @@ _DEFAULTS: Final[dict[type, Callable[[Any], Any]]] = {
 
 def schema_name(record_type: type[Record]) -> str:
     """File stem of a record's schemas: SensorReading -> sensor_reading."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", record_type.__name__).lower()
+    return _snake_case(record_type.__name__)
+
+
+@cache
+def _snake_case(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+
+
+_given_ids: dict[str, int] = {}
 
 
 @cache
 def schema_ids() -> dict[str, int]:
-    """Return the checked-in table ``sensor_reading.v1 -> id``, so that every process agrees without a registry."""
-    return {str(k): int(v) for k, v in json.loads((SCHEMA_DIR / "ids.json").read_text()).items()}
+    """Return ``sensor_reading.v1 -> id``: a registry's, else the checked-in table, so that every process agrees."""
+    return dict(_given_ids) or {str(k): int(v) for k, v in json.loads((SCHEMA_DIR / "ids.json").read_text()).items()}
+
+
+def use_ids(ids: Mapping[str, int]) -> None:
+    """Take these ids, a registry's, instead of the table; none gives the table back.
+
+    For the entry of a process, before anything is encoded or decoded.
+    """
+    _given_ids.clear()
+    _given_ids.update(ids)
+    for function in (schema_ids, latest_version, schema_by_id):
+        function.cache_clear()
 
 
 @cache
@@ -151,22 +170,32 @@ def _hints(class_name: str) -> dict[str, Any]:
     return get_type_hints(getattr(records, class_name), vars(records))
 
 
-def _revive(record_type: type[R], raw: Any) -> R:
-    hints = _hints(record_type.__name__)
-    return record_type(**{name: _revive_field(hints[name], value) for name, value in raw.items()})
+def _revive(record_type: type[R], raw: dict[str, Any]) -> R:
+    converters = _converters(record_type.__name__)
+    return record_type(
+        **{
+            name: value if (convert := converters[name]) is None or value is None else convert(value)
+            for name, value in raw.items()
+        }
+    )
 
 
-def _revive_field(hint: Any, value: Any) -> Any:
+@cache
+def _converters(class_name: str) -> dict[str, Callable[[Any], Any] | None]:
+    """Return what makes each field of what fastavro gives; None where that is right as it is. Null stays null."""
+    return {name: _converter(hint) for name, hint in _hints(class_name).items()}
+
+
+def _converter(hint: Any) -> Callable[[Any], Any] | None:
     if isinstance(hint, UnionType):
-        if value is None:
-            return None
         (hint,) = (arg for arg in get_args(hint) if arg is not NoneType)
     if get_origin(hint) is tuple:
-        return tuple(_revive_field(get_args(hint)[0], item) for item in value)
-    if isinstance(value, hint):
-        return value
+        convert = _converter(get_args(hint)[0])
+        return tuple if convert is None else lambda items: tuple(map(convert, items))
     if issubclass(hint, Enum):
-        return hint(value)
+        return {member.value: member for member in hint}.__getitem__
     if issubclass(hint, Record):
-        return _revive(hint, value)
-    return _DEFAULTS[hint](value)
+        return lambda raw: _revive(hint, raw)
+    if hint in _DEFAULTS:
+        return lambda value: value if isinstance(value, hint) else _DEFAULTS[hint](value)
+    return None

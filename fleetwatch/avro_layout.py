@@ -169,6 +169,21 @@ def program_of(writer: Sequence[Leaf], reader: Layout) -> tuple[IntArray, IntArr
 
 
 @cache
+def writer_program(name: str) -> IntArray:
+    """Return the program that writes the newest version of a schema.
+
+    Raises:
+        TypeError: it has single floats, which are read, never written.
+
+    """
+    layout = layout_named(name)
+    program, _ = program_of(layout.leaves, layout)
+    if (program[:, 0] == OP_FLOAT).any():
+        raise TypeError("single floats are read, never written")
+    return program
+
+
+@cache
 def reader_program(name_and_version: str) -> tuple[IntArray, IntArray]:
     """Return program and enum map that read one version of a schema into the layout of its newest."""
     return program_of(

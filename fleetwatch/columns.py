@@ -26,8 +26,8 @@ from fleetwatch.avro_layout import (
     layout_named,
     layout_of,
     leaves_of,
-    program_of,
     reader_program,
+    writer_program,
 )
 from fleetwatch.byte_column import ByteColumn, read_only
 from fleetwatch.records import Reason
@@ -213,9 +213,7 @@ def new_batch(record_type: type[Record], count: int, buffer: ByteArray) -> Batch
 def encode_batch(batch: Batch, record_type: type[Record]) -> ByteColumn:
     """Frame and encode every row of a batch with the record's newest schema."""
     layout = layout_of(record_type)
-    program, _ = program_of(layout.leaves, layout)
-    if (program[:, 0] == OP_FLOAT).any():
-        raise TypeError("single floats are read, never written")
+    program = writer_program(avro.schema_name(record_type))
     header = np.frombuffer(avro.frame_header(record_type), np.uint8)
     text_bytes = sum(
         int(batch.ints[layout.slots[leaf.name] + 1].sum()) for leaf in layout.leaves if leaf.op in (OP_STRING, OP_BYTES)

@@ -268,6 +268,27 @@ def read_to_end(settings: Settings, topic: str, on_message: Callable[[Any], None
         consumer.close()
 
 
+def message_at(consumer: Consumer, topic: str, partition: int, offset: int, *, patience: float = 15.0) -> Any:
+    """Return the message at a position, or None when it is gone (or never was one).
+
+    Changes what the consumer is assigned to.
+
+    Raises:
+        EnvironmentProblemError: the broker did not answer in time.
+
+    """
+    low, high = watermarks(consumer, topic, partition)
+    if not low <= offset < high:
+        return None
+    consumer.assign([TopicPartition(topic, partition, offset)])
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        message = consumer.poll(0.2)
+        if message is not None and message.error() is None:
+            return message if message.offset() == offset else None
+    raise EnvironmentProblemError(f"{topic}, partition {partition}, offset {offset} cannot be read")
+
+
 def lag_of(settings: Settings, group: str) -> dict[tuple[str, int], int]:
     """Return end offset minus committed offset for each partition of what a group reads.
 

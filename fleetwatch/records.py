@@ -9,6 +9,7 @@ import hashlib
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from enum import Enum
+from typing import Any
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -139,10 +140,21 @@ class Record:
     """Base of all records: checks on construction that every datetime is aware."""
 
     def __post_init__(self) -> None:
-        for field in fields(self):  # type: ignore[arg-type]  # every subclass is a dataclass
-            value = getattr(self, field.name)
-            if isinstance(value, datetime) and value.tzinfo is None:
-                raise ValueError(f"{type(self).__name__}.{field.name} has no time zone")
+        for name in _times_of(self):
+            value = getattr(self, name)
+            if value is not None and value.tzinfo is None:
+                raise ValueError(f"{type(self).__name__}.{name} has no time zone")
+
+
+_times: dict[type, tuple[str, ...]] = {}
+"""The fields that hold a time, by class: looked up once, since every record asks."""
+
+
+def _times_of(record: Any) -> tuple[str, ...]:
+    kind = type(record)
+    if kind not in _times:
+        _times[kind] = tuple(field.name for field in fields(kind) if "datetime" in str(field.type))
+    return _times[kind]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

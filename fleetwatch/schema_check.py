@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import fastavro
 
-from fleetwatch import avro, records
+from fleetwatch import avro, avro_compat, records
 
 if TYPE_CHECKING:
     from enum import Enum
@@ -58,6 +58,21 @@ def problems() -> list[str]:
         found.append("ids.json gives one id twice")
     for name in sorted(files & ids.keys()):
         found += _problems_of(name)
+    return found + compatibility_problems()
+
+
+def compatibility_problems() -> list[str]:
+    """Return which version cannot read which older one, and why: BACKWARD_TRANSITIVE, a line a field."""
+    found = []
+    for name in sorted({key.rsplit(".v", 1)[0] for key in avro.schema_ids()}):
+        keys = [key for key in avro.schema_ids() if key.rsplit(".v", 1)[0] == name]
+        keys.sort(key=lambda key: int(key.rsplit(".v", 1)[1]))
+        for newer, older in ((b, a) for at, b in enumerate(keys) for a in keys[:at]):
+            try:
+                differences = avro_compat.incompatibilities(avro.load_schema(newer), avro.load_schema(older))
+            except (KeyError, TypeError, FileNotFoundError):
+                continue  # no schema at all, which is said above
+            found += [f"{newer} cannot read {older}: {difference}" for difference in differences]
     return found
 
 

@@ -57,6 +57,12 @@ class Settings(BaseSettings):
     partitions: int = Field(4, ge=1, description="Partitions of a topic that this project creates.")
     replication: int = Field(1, ge=1, description="Replicas of a topic that this project creates.")
 
+    schema_registry_url: str | None = Field(
+        None, description="Schema registry with Confluent's API; without one ids come from `schemas/ids.json`."
+    )
+    schema_registry_user: str | None = Field(None, description="User at the schema registry.")
+    schema_registry_password: SecretStr | None = Field(None, description="Password at the schema registry.")
+    schema_registry_ca_file: Path | None = Field(None, description="CA certificates for the schema registry, PEM.")
     session_seconds: float = Field(
         10.0, ge=1, description="A consumer that is silent for so long has lost its partitions to the others."
     )
@@ -102,7 +108,7 @@ class Settings(BaseSettings):
     )
     checkpoint_seconds: float = Field(1.0, gt=0, description="Time between checkpoints of the streams' state.")
     device_ttl_seconds: float = Field(
-        86_400.0, gt=0, description="A device silent for so long leaves the dashboard; its history stays."
+        86_400.0, gt=0, description="A device silent for so long leaves state, cache and dashboard; its history stays."
     )
 
     # Alerting

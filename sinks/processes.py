@@ -5,16 +5,6 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from tenacity import (
-    Retrying,
-    retry_if_exception_type,
-    sleep_using_event,
-    stop_after_delay,
-    stop_any,
-    stop_when_event_set,
-    wait_fixed,
-)
-
 from fleetwatch import kafka, topics
 from fleetwatch.errors import EnvironmentProblemError, FleetwatchError, TransientError
 from fleetwatch.logs import configure_logs, get_logger
@@ -24,7 +14,6 @@ from sinks.dead_letters import DeadLetterTopic
 from sinks.retention import Retention, days
 from sinks.runner import Runner, RunnerOptions
 from sinks.source import KafkaSource
-from sinks.waiting import say_waiting
 
 if TYPE_CHECKING:
     from fleetwatch.settings import Settings
@@ -32,9 +21,6 @@ if TYPE_CHECKING:
     from sinks.store import Store
 
 log = get_logger(__name__)
-
-PATIENCE_SECONDS = 20.0
-"""How long a store may take to appear when a sink starts."""
 
 
 def run_timescale(settings: Settings, *, with_migration: bool = True) -> None:
@@ -44,13 +30,11 @@ def run_timescale(settings: Settings, *, with_migration: bool = True) -> None:
         EnvironmentProblemError: broker or database cannot be used; the text says what to do.
 
     """
+    from sinks.migrate import migrate  # noqa: PLC0415  # the other sink needs no SQLAlchemy
     from sinks.timescale import TimescaleStore  # noqa: PLC0415  # the other sink needs no database driver
 
     configure_logs(level=settings.log_level, json=settings.log_format == "json", service="sink-timescale")
     with Service("sink-timescale", host=settings.http_host, port=settings.http_port) as service:
-        if with_migration:
-            service.status.doing = "bringing the database to the newest schema"
-            _migrate(settings, service)
         options = RunnerOptions(
             limits=Limits(rows=20_000, age_seconds=0.2), max_skew_ms=round(settings.max_skew_seconds * 1000)
         )
@@ -59,6 +43,7 @@ def run_timescale(settings: Settings, *, with_migration: bool = True) -> None:
             statement_seconds=settings.database_timeout_seconds,
             retention=Retention(raw=days(settings.retention_days), rollups=days(settings.rollup_retention_days)),
             device_ttl=timedelta(seconds=settings.device_ttl_seconds),
+            prepare=(lambda: migrate(settings.database_url.get_secret_value())) if with_migration else None,
         )
         _run(settings, service, store, topics.GROUP_TIMESCALE, options)
 
@@ -96,6 +81,7 @@ def rebuild_once(settings: Settings) -> int:
 
 
 def _run(settings: Settings, service: Service, store: Store, group: str, options: RunnerOptions) -> None:
+    service.status.doing = f"connecting to Kafka at {settings.bootstrap_servers}"
     kafka.ensure_topics(settings, (*topics.READ_BY[group], topics.DEAD_LETTERS))
     Runner(
         store=store,
@@ -123,23 +109,3 @@ def _redis_store(settings: Settings, *, with_rebuild: bool) -> RedisStore:
         fill=fill if with_rebuild else None,
         device_ttl=timedelta(seconds=settings.device_ttl_seconds),
     )
-
-
-def _migrate(settings: Settings, service: Service) -> None:
-    """Bring the schema up to date, waiting a moment for a server that is just starting, and saying so."""
-    from sinks.migrate import migrate  # noqa: PLC0415  # SQLAlchemy takes a while to import
-
-    retrying = Retrying(
-        retry=retry_if_exception_type(TransientError),
-        wait=wait_fixed(0.5),
-        stop=stop_any(stop_after_delay(PATIENCE_SECONDS), stop_when_event_set(service.stopping)),
-        sleep=sleep_using_event(service.stopping),
-        before_sleep=lambda state: say_waiting(service, state, PATIENCE_SECONDS),
-        reraise=True,
-    )
-    try:
-        retrying(migrate, settings.database_url.get_secret_value())
-    except TransientError as error:
-        if not service.stopping.is_set():
-            raise EnvironmentProblemError(str(error)) from None
-    service.status.problem = ""

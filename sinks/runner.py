@@ -39,7 +39,6 @@ from sinks.isolation import write_isolating
 from sinks.metrics import SinkMetrics
 from sinks.placing import Remark, start_of
 from sinks.store import MUCH, StoreEmptiedError
-from sinks.waiting import say_waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -313,7 +312,11 @@ class Runner:
 
     def _note_trouble(self, state: RetryCallState) -> None:
         self._is_store_open = False
-        say_waiting(self._service, state)
+        error = state.outcome.exception() if state.outcome else None
+        if not self._service.status.problem:
+            at_most = {} if self._service.status.ready else {"at_most_seconds": self._options.patience_at_start_seconds}
+            log.warning("waiting", problem=str(error), **at_most)
+        self._service.status.problem = str(error)
         self._service.status.doing = f"waiting for {self._store.name}"
         self._service.status.count("retries")
         self._metrics.retries.inc()

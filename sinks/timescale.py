@@ -20,7 +20,7 @@ from sinks.retention import Edition, Retention
 from sinks.rows import TABLES, WINDOW_COUNTS, ColumnTable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from datetime import datetime
 
     from pydantic import SecretStr
@@ -52,14 +52,19 @@ class TimescaleStore:
         statement_seconds: float = 60,
         retention: Retention = FOR_EVER,
         device_ttl: timedelta = timedelta(days=1),
+        prepare: Callable[[], object] | None = None,
     ) -> None:
-        """``statement_seconds``: a statement that takes longer is given up, and counts as an error that passes."""
+        """``prepare`` is called once, by the first ``open``: it brings the schema up to date.
+
+        ``statement_seconds``: a statement that takes longer is given up, and counts as an error that passes.
+        """
         self._url = url
         self._statement_ms = round(statement_seconds * 1000)
         self._retention = retention
         self._device_ttl = device_ttl
         self._edition = Edition.PLAIN
         self._has_policies = False
+        self._prepare = prepare
         self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
         self._batches_the_long_way = 0
         self._rolls_up = False
@@ -73,6 +78,9 @@ class TimescaleStore:
 
         """
         self.close()
+        if self._prepare is not None:
+            self._prepare()
+            self._prepare = None
         url = self._url.get_secret_value()
         try:
             self._connection = psycopg.connect(

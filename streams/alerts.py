@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Transition:
     """One change of one rule for one device. Times are event times in milliseconds; ``value`` is what was compared.
 
-    ``why`` is what the detectors say to it, empty where none was asked.
+    ``why`` is what the detectors say to it, or why it ended if not by itself; else empty.
     """
 
     rule: Rule
@@ -83,6 +83,8 @@ def summarise(change: Transition, windows: WindowRules) -> str:
     rule, device = change.rule, change.device
     number = f"{change.value:.4g}{' ' + change.unit if change.unit else ''}"
     if not change.fires:
+        if change.why:
+            return f"{device} {change.why}"
         lasted = max(0.0, (change.ended_ms - change.started_ms) / 1000)
         again = {
             RuleKind.ANOMALY: "looks normal again",

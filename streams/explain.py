@@ -22,6 +22,8 @@ _USUAL: Final = 3.0
 
 def explain(scores: Scores, at: int) -> str:
     """Say why row ``at`` of a batch is an anomaly, such as "level, 1 in 12,000 by adaptive; usually 19.8 to 21.4"."""
+    if scores.is_together[at]:
+        return f"its channels together, score {scores.together.score[at]:.1f}"
     detector = int(scores.winner[at])
     found = scores.deviations if detector == DEVIATION else scores.unusual
     low, high = (found.centre[at] + side * _USUAL * found.spread[at] for side in (-1.0, 1.0))

@@ -29,6 +29,7 @@ from streams import devices
 from streams.arrays import grown
 from streams.batch import Accepted, Outputs
 from streams.detectors.half_space_trees import NAME as ONLINE_MODEL
+from streams.forget import without
 from streams.inputs import BY_TOPIC, READINGS
 from streams.lane_rules import LaneRules
 from streams.names import Names
@@ -56,6 +57,8 @@ if TYPE_CHECKING:
     from streams.batch import ActiveModel, RawBatch
     from streams.rules import Rule
 
+TICKS_A_TTL: Final = 8
+"""How often in a ``device_ttl`` silent devices are looked for."""
 _EMPTY: Final = np.iinfo(np.int64).min
 
 
@@ -68,6 +71,8 @@ class LaneSettings:
     max_skew_ms: int
     warm_up: int
     tunings: Tunings = field(default_factory=Tunings)
+    device_ttl_ms: int = 0
+    """How long a device may be silent before its state is given up; 0: for ever."""
 
 
 class Lane:
@@ -85,6 +90,7 @@ class Lane:
         self.rules = LaneRules(settings.rules, self.source, partition, settings.windows)
         self.scorer = Scorer(settings.warm_up, settings.tunings.detectors) if self.source is READINGS else None
         self._overrides = settings.tunings.table([])
+        self.last_tick = NEVER
 
     def process(self, raw: RawBatch, models: Mapping[str, ActiveModel]) -> Outputs:
         """Fold consecutive records in; what the state already includes is skipped."""
@@ -92,13 +98,23 @@ class Lane:
         raw = raw.since(self.next_offset)
         if len(raw) == 0:
             return out
-        self.next_offset = int(raw.offsets[-1]) + 1
         times = np.clip(raw.times, 0, LAST_MS)  # a producer may have set the broker's time
         raw = replace(raw, records=replace(raw.records, times=times))
         batch = columns.decode_batch(raw.values, raw.keys, self.source.record_type, key_field=self.source.device)
         self._validate(batch, raw)
-        self._refuse(batch, raw, out)
         chosen = np.flatnonzero(batch.status == row_status.OK)
+        slack = self.settings.windows.out_of_orderness_ms
+        before, newest = self.windows.watermark_ms, np.maximum.accumulate(batch.numbers("event_time")[chosen])
+        marks = np.maximum(newest - slack, before)
+        while (at := self._next_tick(marks)) is not None:
+            if chosen[at] > 0:  # silent devices are given up between two events, wherever the batch was cut
+                out.extend(self.process(raw[: chosen[at]], models))
+                out.extend(self.process(raw[chosen[at] :], models))
+                return out
+            self.last_tick = self._tick(int(marks[0]))
+            self._forget(before, (int(raw.times[0]), int(raw.offsets[0])), out)
+        self.next_offset = int(raw.offsets[-1]) + 1
+        self._refuse(batch, raw, out)
         rows, sites, kinds = self.names.rows(batch, chosen, self.source)
         self._reserve()
         times, seqs = batch.numbers("event_time")[chosen], batch.numbers("seq")[chosen]
@@ -110,9 +126,7 @@ class Lane:
             return out
         values = batch.doubles(self.source.value)[chosen]
         keys = self.names.keys(self.source.scopes, rows, sites, kinds)
-        before = self.windows.watermark_ms
         folded = self.windows.fold(times, raw.offsets[chosen], values, keys)
-        slack = self.settings.windows.out_of_orderness_ms
         accepted = Accepted(
             raw=raw,
             batch=batch,
@@ -151,7 +165,11 @@ class Lane:
             return out
         final, closed = self.windows.advance(watermark_ms)
         self._send_counts(final, is_final=True, out=out)
-        self.rules.advance(self.names, final, closed, watermark_ms, (now_ms, self.next_offset - 1), out)
+        source = (now_ms, self.next_offset - 1)
+        self.rules.advance(self.names, final, closed, watermark_ms, source, out)
+        if self._next_tick(np.array([watermark_ms])) is not None:
+            self.last_tick = self._tick(watermark_ms)
+            self._forget(watermark_ms, source, out)
         return out
 
     def early(self) -> Outputs:
@@ -161,6 +179,38 @@ class Lane:
         return out
 
     # --- steps ---
+
+    def _next_tick(self, watermarks: NDArray[np.int64]) -> int | None:
+        """Return the first row whose watermark passes a time at which silent devices are looked for."""
+        if not self.settings.device_ttl_ms or len(watermarks) == 0:
+            return None
+        if self.last_tick == NEVER:
+            self.last_tick = self._tick(int(watermarks[0]))
+        if self._tick(int(watermarks[-1])) <= self.last_tick:
+            return None
+        return int((watermarks // self._tick_ms > self.last_tick).argmax())
+
+    @property
+    def _tick_ms(self) -> int:
+        return max(self.settings.device_ttl_ms // TICKS_A_TTL, 1)
+
+    def _tick(self, watermark_ms: int) -> int:
+        return watermark_ms // self._tick_ms
+
+    def _forget(self, watermark_ms: int, source: tuple[int, int], out: Outputs) -> None:
+        """Give up devices that have been silent for too long, as if they had never been; what they left open ends.
+
+        The watermark is one that the rules have seen: who is given up has been found silent before. ``source`` is the
+        time (ms) and the offset that their alerts name.
+        """
+        ttl, known = self.settings.device_ttl_ms, self.names.devices.count
+        is_silent = self.rules.silent_for(self.names, ttl, watermark_ms) & ~self.windows.is_open(0, known)
+        if not is_silent.any():
+            return
+        self.rules.give_up(self.names, is_silent, ttl, source, out)
+        snapshot = without(self.snapshot(), np.flatnonzero(~is_silent), self.source.scopes)
+        self._take_over(snapshot)
+        out.count("devices_forgotten", int(is_silent.sum()))
 
     def _validate(self, batch: columns.Batch, raw: RawBatch) -> None:
         for name in self.source.finite:
@@ -213,7 +263,8 @@ class Lane:
         if len(self._overrides) < known.count:
             names = [known.name(number).decode() for number in range(known.count)]
             self._overrides = self.settings.tunings.table(names)
-        return self.scorer.fold(rows, kinds, times, values, self._active(models), self._overrides)
+        channels = self.names.pairs.pair_rows(rows, kinds)
+        return self.scorer.fold(rows, channels, kinds, times, values, self._active(models), self._overrides)
 
     def _active(self, models: Mapping[str, ActiveModel]) -> list[ActiveModel | None]:
         kinds = self.names.kinds
@@ -297,6 +348,7 @@ class Lane:
             "place": self.place,
             "windows": self.windows.snapshot(),
             "rules": self.rules.snapshot(),
+            "last_tick": np.array([self.last_tick]),
         }
         if self.scorer is not None:
             state["scorer"] = self.scorer.snapshot()
@@ -311,14 +363,18 @@ class Lane:
 
         """
         lane = cls(topic, partition, settings)
-        lane.next_offset = int(state["next_offset"][0])
-        lane.names = Names.restore(state["names"])
-        lane.recent, lane.place = state["recent"].copy(), state["place"].copy()
-        lane.windows = WindowFold.restore(settings.windows, state["windows"])
-        lane.rules.restore(state["rules"])
-        if lane.scorer is not None:
-            lane.scorer = Scorer.restore(settings.warm_up, state["scorer"], settings.tunings.detectors)
+        lane.next_offset, lane.last_tick = int(state["next_offset"][0]), int(state["last_tick"][0])
+        lane._take_over(state)
         return lane
+
+    def _take_over(self, state: dict[str, Any]) -> None:
+        self.names = Names.restore(state["names"])
+        self.recent, self.place = state["recent"].copy(), state["place"].copy()
+        self.windows = WindowFold.restore(self.settings.windows, state["windows"])
+        self.rules = LaneRules(self.settings.rules, self.source, self.partition, self.settings.windows)
+        self.rules.restore(state["rules"])
+        if self.scorer is not None:
+            self.scorer = Scorer.restore(self.settings.warm_up, state["scorer"], self.settings.tunings.detectors)
 
 
 def _texts(*texts: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

@@ -124,6 +124,24 @@ class LaneRules:
                     openings.started[row] = self.last_seen[row] + timeout
                     send(Change(rule, row, -1, True, int(openings.started[row]), 0, rule.after_seconds))
 
+    def silent_for(self, names: Names, ttl_ms: int, watermark_ms: int) -> NDArray[np.bool_]:
+        """Return which devices have sent nothing for so long."""
+        self._reserve(names)
+        last_seen = self.last_seen[: names.devices.count]
+        return (last_seen >= 0) & (last_seen + ttl_ms <= watermark_ms)
+
+    def give_up(
+        self, names: Names, given_up: NDArray[np.bool_], ttl_ms: int, source: tuple[int, int], out: Outputs
+    ) -> None:
+        """Resolve the open alerts of devices whose state is given up."""
+        why = f"was given up: nothing heard for {ttl_ms / 1000:g} s"
+        for rule in self.rules:
+            openings = self.openings[rule.name]
+            for row in np.flatnonzero(openings.is_open[: len(given_up)] & given_up).tolist():
+                ended = int(self.last_seen[row]) + ttl_ms
+                change = Change(rule, row, -1, False, int(openings.started[row]), ended, ttl_ms / 1000)
+                self._send(names, change, Cause("", int(self.sites[row]), *source, why), out)
+
     def _fold_silence(self, rule: SilenceRule, accepted: Accepted, send: Send) -> None:
         openings = self.openings[rule.name]
         rows, times = accepted.rows, accepted.times

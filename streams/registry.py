@@ -6,6 +6,7 @@ so that a reader never sees half of one.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -95,6 +96,22 @@ class ModelRegistry:
         except Exception as error:  # noqa: BLE001  # damaged files raise whatever their bytes provoke
             log.warning("model_ignored", path=str(path), reason=f"{type(error).__name__}: {error}")
             return None
+
+    def find(self, version: str) -> dict[str, ActiveModel]:
+        """Return one version, active or not, by its sensor type.
+
+        Raises:
+            EnvironmentProblemError: there is none of that name, or it cannot be used.
+
+        """
+        for path in sorted(self._root.glob(f"*/{glob.escape(version)}.skops")):
+            facts = json.loads(path.with_name("active.json").read_text())
+            if facts["features"] != list(features.NAMES):
+                raise EnvironmentProblemError(f"the model {version} was trained on other features")
+            model = self.load(facts["sensor_type"], version)
+            if model is not None:
+                return {facts["sensor_type"]: model}
+        raise EnvironmentProblemError(f"there is no usable model {version} below {self._root}")
 
     def _store(self, record: ModelVersion, model: Any) -> None:
         import skops.io  # noqa: PLC0415  # slow to import, needed when a model is stored or loaded

@@ -8,7 +8,9 @@ What a detector says becomes an excess: powers of ten beyond the bar of the devi
 | deviation | -log10 of the chance | sudden |
 | half-space-trees, isolation-forest | H + 0.25 min(size of the deviation, 6) | threshold + 0.75 |
 
-Those that vote compete: the largest excess goes to the alarm policy.
+Those that vote compete: the largest excess goes to the alarm policy. All of these look at one channel: one sensor type
+of one device. The multivariate detector looks at all channels of a device together, and where it votes its verdict
+stands by itself: a machine is abnormal for as long as it says so.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from streams.arrays import grown
 from streams.detectors.adaptive import AdaptiveFold
 from streams.detectors.deviation import DeviationFold
 from streams.detectors.half_space_trees import HalfSpaceTreesFold
+from streams.detectors.multivariate import MultivariateFold
 from streams.pace import PaceFold
 from streams.policy import EVIDENCE_THRESHOLD, PolicyFold, as_score
 from streams.tuning import DETECTORS, SUDDEN, THRESHOLD, VOTERS, PlanFold
@@ -36,8 +39,10 @@ if TYPE_CHECKING:
     from streams.batch import ActiveModel
     from streams.detectors.adaptive import Unusual
     from streams.detectors.deviation import Deviations
+    from streams.detectors.multivariate import Together
 
 ADAPTIVE, DEVIATION = range(2)
+MULTIVARIATE: Final = 4
 _SIZE_WEIGHT, _SIZE_LIMIT = 0.25, 6.0
 _MODEL_MARGIN: Final = 0.75
 """Models know less of a device than its own past does: they must be surer (the best of five values on NAB)."""
@@ -48,7 +53,7 @@ class Scores:
     """Columns of a scored batch; NaN where there is no score (yet).
 
     ``rarity`` has a column for each of DETECTORS, in powers of ten: 4 is "1 in 10,000"; ``winner`` is the detector that
-    is furthest beyond its bar.
+    is furthest beyond its bar. ``is_together`` says where the multivariate detector alone makes the anomaly.
     """
 
     online: NDArray[np.float64]
@@ -64,26 +69,31 @@ class Scores:
     winner: NDArray[np.int64]
     unusual: Unusual
     deviations: Deviations
+    together: Together
+    is_together: NDArray[np.bool_]
 
 
 class Scorer:
-    """State of one partition; rows are devices, models sensor types."""
+    """State of one partition; rows are channels (one sensor type of one device), models sensor types."""
 
     def __init__(self, warm_up: int, voters: Sequence[str] = VOTERS) -> None:
         self.warm_up = warm_up
-        self._votes = np.array([name in voters for name in DETECTORS])
+        self._votes = np.array([name in voters for name in DETECTORS[:MULTIVARIATE]])
+        self._together_votes = DETECTORS[MULTIVARIATE] in voters
         self.seen = np.zeros(0, np.int64)
         self.stats = np.zeros((0, features.WIDTH), np.float64)
         self.pace = PaceFold()
         self.plans = PlanFold()
         self.adaptive = AdaptiveFold()
         self.deviation = DeviationFold()
+        self.multivariate = MultivariateFold()
         self.trees = HalfSpaceTreesFold()
         self.policy = PolicyFold(2)
         self.alarms = AlarmFold()
 
     def fold(  # noqa: PLR0913, PLR0917  # the columns of a batch
         self,
+        devices: NDArray[np.int64],
         rows: NDArray[np.int64],
         models: NDArray[np.int64],
         times: NDArray[np.int64],
@@ -93,12 +103,12 @@ class Scorer:
     ) -> Scores:
         """Score a batch in offset order, then learn from it.
 
-        ``times`` are event times (ms), ``active`` is the batch model of each model number and ``overrides`` (models,
-        tuning.WIDTH) its settings.
+        ``devices`` and ``rows`` number devices and channels, ``times`` are event times (ms), ``active`` is the batch
+        model of each model number and ``overrides`` (models, tuning.WIDTH) its settings.
         """
-        devices = int(rows.max(initial=-1)) + 1
-        self.seen = grown(self.seen, devices)
-        self.stats = grown(self.stats, devices)
+        count = int(rows.max(initial=-1)) + 1
+        self.seen = grown(self.seen, count)
+        self.stats = grown(self.stats, count)
         found, seen_before = features.fold_features(rows, values, self.seen, self.stats)
         is_settled = seen_before >= self.warm_up
         x = features.squash(found)
@@ -125,6 +135,9 @@ class Scorer:
         raised, is_record, is_alarm, is_ready = self.alarms.fold(
             rows, values, excess[np.arange(len(rows)), winner], plans
         )
+        together = self.multivariate.fold(devices, rows, times, values, plans)
+        is_together = together.is_abnormal & is_ready & ~is_alarm & self._together_votes
+        is_alarm |= is_together
         evidence = EVIDENCE_THRESHOLD + raised
         return Scores(
             online=as_score(tails[:, 0]),
@@ -140,9 +153,13 @@ class Scorer:
             winner=winner,
             unusual=unusual,
             deviations=deviations,
+            together=together,
+            is_together=is_together,
         )
 
-    _PARTS: Final = ("pace", "plans", "adaptive", "deviation", "trees", "policy", "alarms")
+    _PARTS: Final = ("pace", "plans", "adaptive", "deviation", "multivariate", "trees", "policy", "alarms")
+    BY_CHANNEL: Final = ("seen", "stats", "pace", "plans", "adaptive", "deviation", "alarms")
+    """Parts of a snapshot whose arrays have a row for each channel."""
 
     def snapshot(self) -> dict[str, Any]:
         """Return what ``restore`` needs."""

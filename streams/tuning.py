@@ -18,10 +18,10 @@ over how many readings to smooth, and how rare is rare enough. Each follows from
 | strictness | powers of ten | 0: added to threshold and sudden, the knob for too many or too few alarms |
 
 Fast is a device that reports more often than once a minute. Slower ones send sums and means over minutes, whose tails
-are no normal distribution's: the deviation detector, which relies on that, has no vote there (with it NAB falls by 27
+are no normal distribution's: the deviation detector relies on that and has no vote there (with it NAB falls by 27
 points).
 
-They are fixed when a device has sent SETTLE readings, and again when its interval has changed to a quarter or fourfold.
+They are fixed when a device has sent SETTLE readings, and again when its interval is a quarter or fourfold of that.
 """
 
 from __future__ import annotations
@@ -58,16 +58,16 @@ CALIBRATION, SMOOTHING, THRESHOLD, HALF_LIFE, COOL_DOWN, RECORD_MARGIN, RAISE_BA
     range(len(NAMES))
 )
 WIDTH: Final = len(NAMES)
-Detector = Literal["adaptive", "deviation", "half-space-trees", "isolation-forest"]
+Detector = Literal["adaptive", "deviation", "half-space-trees", "isolation-forest", "multivariate"]
 DETECTORS: Final[tuple[Detector, ...]] = get_args(Detector)
-VOTERS: Final[tuple[Detector, ...]] = ("adaptive", "deviation")
+VOTERS: Final[tuple[Detector, ...]] = ("adaptive", "deviation", "multivariate")
 """Whose excess makes alarms; the scores of the others are reported only."""
 SETTLE: Final = 20
 """Readings of a device from which its interval is known well enough to derive the numbers."""
 FAST_SECONDS: Final = 60.0
 """Devices that report more often than this are judged reading by reading."""
 WEEK_SECONDS: Final = 604_800.0
-NEVER: Final = 1000.0
+NEVER: Final = 1e300
 """No evidence is that strong."""
 
 

@@ -249,6 +249,13 @@ class WindowFold:
         """How many counts are open."""
         return int(self.state[_OPEN])
 
+    def is_open(self, scope: int, keys: int) -> NDArray[np.bool_]:
+        """Return which of the first keys of a scope have something in an open window."""
+        found = np.zeros(keys, np.bool_)
+        room = self.ints.shape[2]
+        found[:room] = self.ints[scope, :, :keys, COUNT : LATE + 1].any(axis=(0, 2))
+        return found
+
     def fold(
         self,
         times: NDArray[np.int64],

@@ -72,6 +72,7 @@ def lane_settings(settings: Settings) -> LaneSettings:
         ),
         rules=load_rules(settings.rules_file),
         max_skew_ms=int(settings.max_skew_seconds * 1000),
+        device_ttl_ms=int(settings.device_ttl_seconds * 1000),
         warm_up=settings.warm_up_readings,
         tunings=load_tunings(settings.detection_file),
     )

@@ -35,7 +35,5 @@ async def score_readings(stream):
         device = reading["device_id"]
         _now[0] = reading["event_time"] / 1000
         counts[device] += 1
-        record = job.encode(
-            reading, counts[device].current(), trees.score(reading), int(event.message.timestamp * 1000)
-        )
+        record = job.encode(reading, counts[device].value(), trees.score(reading), int(event.message.timestamp * 1000))
         await scored.send(key=device, value=record)

@@ -1,6 +1,7 @@
 """The job's record handling, the same for every contestant that works event by event: fastavro and River.
 
-Environment of every contestant: BENCH_BROKERS, BENCH_GROUP, BENCH_OUTPUT, BENCH_STATE (an empty folder).
+Environment of every contestant: BENCH_BROKERS, BENCH_GROUP, BENCH_OUTPUT, BENCH_COUNTS (a topic for
+counts, where they are not part of the output), BENCH_STATE (an empty folder).
 """
 
 import json
@@ -15,6 +16,7 @@ BROKERS = os.environ["BENCH_BROKERS"]
 GROUP = os.environ["BENCH_GROUP"]
 INPUT = "fleet.readings"
 OUTPUT = os.environ["BENCH_OUTPUT"]
+COUNTS = os.environ["BENCH_COUNTS"]
 STATE = os.environ["BENCH_STATE"]
 WINDOW_MS = 10_000
 LIMITS = (0.0, 40.0)

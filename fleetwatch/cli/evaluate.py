@@ -15,7 +15,7 @@ Detectors = Annotated[
     typer.Option(
         "--detector",
         help="Detector that votes, instead of the shipped choice; may be repeated: adaptive, deviation, "
-        "half-space-trees, isolation-forest.",
+        "half-space-trees, isolation-forest, multivariate.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -29,6 +29,7 @@ def add_to(app: typer.Typer) -> None:
     )
     app.add_typer(group, name="evaluate")
     group.command()(nab)
+    group.command()(skab)
     group.command()(scenario)
 
 
@@ -52,6 +53,23 @@ def nab(
     for name, file in report["files"].items():
         found = f"{file['found']} of {file['windows']} windows"
         typer.echo(f"{name:60} {found:16} {len(file['detections'])} detections")
+
+
+def skab(
+    folder: Annotated[Path, typer.Argument(help="Folder with data/valve1/0.csv and the like.")],
+    detector: Detectors = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score the engine on runs of the Skoltech Anomaly Benchmark: F1, false alarm rate, missed alarm rate, by rows."""
+    from streams.evaluation import skab as benchmark
+
+    report = benchmark.evaluate(benchmark.load(folder), voters=_voters(detector)).as_json()
+    if as_json:
+        _print_json(report)
+        return
+    typer.echo(f"F1 {report['f1']:.3f}   false alarms {report['far']:.1%}   missed {report['mar']:.1%}")
+    for name, run in report["files"].items():
+        typer.echo(f"{name:12} " + "   ".join(f"{value:5} {what.replace('_', ' ')}" for what, value in run.items()))
 
 
 def scenario(

@@ -13,7 +13,22 @@ from fleetwatch.settings import unknown_variables
 
 def build_app() -> typer.Typer:
     """Return the whole command line."""
-    from fleetwatch.cli import alert, dashboard, evaluate, schemas, simulate, sink, topics, up, worker
+    from fleetwatch.cli import (
+        alert,
+        bench,
+        dashboard,
+        dlq,
+        evaluate,
+        exchange,
+        record,
+        replay,
+        schemas,
+        simulate,
+        sink,
+        topics,
+        up,
+        worker,
+    )
 
     app = typer.Typer(
         name="fleetwatch",
@@ -22,9 +37,35 @@ def build_app() -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
-    for module in (up, simulate, worker, sink, alert, dashboard, topics, schemas, evaluate):
+    app.callback()(_use_registry)
+    for module in (
+        up,
+        simulate,
+        record,
+        replay,
+        worker,
+        sink,
+        alert,
+        dashboard,
+        topics,
+        schemas,
+        dlq,
+        exchange,
+        evaluate,
+        bench,
+    ):
         module.add_to(app)
     return app
+
+
+def _use_registry(context: typer.Context) -> None:
+    """Self-hosted, real-time monitoring of sensor and camera fleets on Kafka."""
+    if "FLEETWATCH_SCHEMA_REGISTRY_URL" not in os.environ or context.invoked_subcommand == "schemas":
+        return
+    from fleetwatch.schema_registry import use_registry
+    from fleetwatch.settings import load_settings
+
+    use_registry(load_settings())
 
 
 def main() -> None:

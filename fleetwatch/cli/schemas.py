@@ -1,4 +1,4 @@
-"""``fleetwatch schemas check``."""
+"""``fleetwatch schemas check|register``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def add_to(app: typer.Typer) -> None:
 
     @group.command()
     def check() -> None:
-        """Check every schema file and its example, and that every schema has an id."""
+        """Check every schema file and its example, its id, and that each version reads all older ones."""
         from fleetwatch import avro
         from fleetwatch.schema_check import problems
 
@@ -28,3 +28,16 @@ def add_to(app: typer.Typer) -> None:
         if found:
             raise typer.Exit(1)
         typer.echo(json.dumps({"schemas": sorted(avro.schema_ids())}))
+
+    @group.command()
+    def register() -> None:
+        """Register every schema with the registry of FLEETWATCH_SCHEMA_REGISTRY_URL, and print the ids."""
+        from fleetwatch import schema_registry
+        from fleetwatch.errors import EnvironmentProblemError, TransientError
+        from fleetwatch.settings import load_settings
+
+        try:
+            ids = schema_registry.register_all(schema_registry.connect(load_settings()))
+        except TransientError as error:
+            raise EnvironmentProblemError(str(error)) from None
+        typer.echo(json.dumps({"ids": ids}))

@@ -7,7 +7,9 @@ Four questions, each answered in powers of ten ("1 in 10^e"), the largest answer
 | value | (x - p) / s, p = l + rho (x_prev - l) what the reading before lets expect, l the level (gain 1/128) |
 | level | (u - l) / s_u, u the short mean of x (gain 1/16) |
 | noise | (q - m_q) / s_q, q the short mean (gain 1/8) of log(abs(x - p) / s + 0.05) |
-| stuck | -k log10(share of readings that repeat the one before), k how often in a row x has just been the same |
+| stuck | -k log10(p), k how often in a row x has just been the same, p the share of readings that are repeats |
+
+(p is the share among readings after a repeat if that is larger: some values come in runs.)
 
 Deviations z become powers of ten by the tail of the normal distribution. That reaches beyond what a device's own past
 can tell, which matters where it reports every second and one false alarm a week is one in a million. To earn it:
@@ -47,6 +49,8 @@ _CUT_LEVEL, _KEPT = 2.0, 0.92
 _SHORT, _LONG, _SCALE, _SLOW, _QUICK = 1.0 / 16.0, 1.0 / 128.0, 1.0 / 512.0, 1.0 / 2048.0, 1.0 / 8.0
 _LEVEL_FROM: Final = 128
 _TYPICAL, _RARE, _TYPICAL_STEP = 3.5, 1.0 / 200.0, 0.5
+_PRIOR: Final = 4.0
+"""Repeats of repeats are taken to be as frequent as repeats until so many were seen."""
 _EPISODE: Final = 20
 """Readings beyond what is typical that lie closer together are one episode: it counts once."""
 _BAR: Final = 6.5
@@ -69,11 +73,13 @@ _BAR: Final = 6.5
     _BIG,
     _BIG_LEVEL,
     _BIG_NOISE,
+    _STAYS,
+    _CHANCES,
     _LAST,
     _LAST_LEVEL,
     _LAST_NOISE,
-) = range(19)
-WIDTH: Final = 19
+) = range(21)
+WIDTH: Final = 21
 
 
 @njit(cache=True, nogil=True)
@@ -141,7 +147,14 @@ def _fold(rows, values, gaps, stats, evidence, size, which, centre, spread):
                     best, name = scaled, k
             e = _tail(best)
             share = (s[_P] * n + 1.0) / (n + 2.0)
-            stuck = -repeats * math.log10(min(share + 0.02, 1.0))
+            stay = (s[_STAYS] + _PRIOR * share) / (s[_CHANCES] + _PRIOR)
+            each = -math.log10(min(max(share, stay) + 0.02, 1.0))
+            stuck = repeats * each
+            if repeats == 0.0 and s[_K] > 0.0:  # a run has ended: it is learned, as a short one if it was alarming
+                run = s[_K] if s[_K] * each < _BAR else 2.0
+                fade = max(1.0 - _SLOW * s[_K], 0.0)
+                s[_STAYS] = s[_STAYS] * fade + run - 1.0
+                s[_CHANCES] = s[_CHANCES] * fade + run
             if stuck > e:
                 e, name = stuck, STUCK
             evidence[i] = e
@@ -175,7 +188,8 @@ def _fold(rows, values, gaps, stats, evidence, size, which, centre, spread):
             gain_x = max(1.0 / n, _SCALE)
             s[_VR] += gain_x * (r * r - s[_VR])
             if not is_stuck:
-                s[_P] += gain_x * ((1.0 if repeats > 0.0 else 0.0) - s[_P])
+                repeated = 1.0 if repeats > 0.0 else 0.0
+                s[_P] += gain_x * (repeated - s[_P])
         if n >= SETTLE:
             gain_u = max(1.0 / (n - SETTLE + 1.0), _SLOW)
             s[_VU] += gain_u * (away * away / _KEPT - s[_VU])

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from fleetwatch import columns
 from fleetwatch.record_batch import Records
+from fleetwatch.records import SensorReading
 from streams.batch import ActiveModel, Outputs, RawBatch
 from streams.detectors import isolation_forest
 from streams.lane import Lane
@@ -12,6 +16,8 @@ from streams.training import TrainingSamples
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
     from streams.lane import LaneSettings
 
@@ -28,7 +34,9 @@ class Engine:
         self._samples = TrainingSamples(training_sample) if training_sample else None
         self.models: dict[str, ActiveModel] = {}
 
-    def feed(self, topic: str, keys: Sequence[bytes], values: Sequence[bytes], times_ms: Sequence[int]) -> Outputs:
+    def feed(
+        self, topic: str, keys: Sequence[bytes], values: Sequence[bytes], times_ms: Sequence[int] | NDArray[np.int64]
+    ) -> Outputs:
         """Fold the next records of a topic in; ``times_ms`` are the broker's."""
         lane = self._lanes.get(topic)
         if lane is None:
@@ -50,3 +58,23 @@ class Engine:
         for lane in self._lanes.values():
             out.extend(lane.advance(until_ms, until_ms))
         return out
+
+
+def encode_readings(
+    device: str, sensor_types: Sequence[str], times_ms: NDArray[np.int64], values: NDArray[np.float64]
+) -> list[bytes]:
+    """Return readings of one device as on the wire; ``values`` (rows, sensor types), ``seq`` counts readings.
+
+    ``times_ms`` (rows): all sensor types of a row have the same event time.
+    """
+    rows, kinds = values.shape
+    buffer, starts, stops = columns.join_bytes([text.encode() for text in (device, *sensor_types)])
+    batch = columns.new_batch(SensorReading, rows * kinds, buffer)
+    slots = batch.layout.slots
+    batch.ints[slots["device_id"]], batch.ints[slots["device_id"] + 1] = starts[0], stops[0] - starts[0]
+    batch.ints[slots["sensor_type"]] = np.tile(starts[1:], rows)
+    batch.ints[slots["sensor_type"] + 1] = np.tile((stops - starts)[1:], rows)
+    batch.ints[slots["event_time"]] = np.repeat(times_ms, kinds)
+    batch.ints[slots["seq"]] = np.arange(rows * kinds)
+    batch.floats[slots["value"]] = values.reshape(-1)
+    return [value or b"" for value in columns.encode_batch(batch, SensorReading)]

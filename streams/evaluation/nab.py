@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from fleetwatch import avro, columns, topics
+from fleetwatch import columns, topics
 from fleetwatch.errors import EnvironmentProblemError
-from fleetwatch.records import ScoredReading, SensorReading, Verdict, to_millis
-from streams.evaluation.engine import Engine
+from fleetwatch.records import ScoredReading, Verdict, to_millis
+from streams.evaluation.engine import Engine, encode_readings
 from streams.evaluation.nab_score import PROFILES, normalised, probation, score_series
 from streams.lane import LaneSettings, symbols
 from streams.tuning import VOTERS, Detector, Tuning, Tunings
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
 STRICTNESS: Final = tuple(round(0.1 * step, 1) for step in range(-8, 13))
 """Thresholds that are tried for the best one, relative to the shipped one."""
 WARM_UP: Final = 40
@@ -37,10 +39,11 @@ _ANOMALY: Final = symbols("scored_reading", "verdict")[Verdict.ANOMALY]
 
 @dataclass(frozen=True)
 class Series:
-    """One series: readings as on the wire, their times (ms), and labelled windows as rows, both inclusive."""
+    """One series: times (ms), values, readings as on the wire, and labelled windows as rows, both inclusive."""
 
     name: str
-    times: tuple[int, ...]
+    times: NDArray[np.int64]
+    values: NDArray[np.float64]
     messages: tuple[bytes, ...]
     windows: tuple[tuple[int, int], ...]
 
@@ -79,26 +82,17 @@ def _load_series(path: Path, name: str, windows: Sequence[tuple[str, str]]) -> S
         bounds = [(_time(first), _time(last)) for first, last in windows]
     except (KeyError, ValueError, TypeError) as error:
         raise EnvironmentProblemError(f"{path}: no columns timestamp and value, or a bad one ({error})") from None
-    times = [to_millis(time) for time, _ in rows]
-    within = [[row for row, (time, _) in enumerate(rows) if first <= time <= last] for first, last in sorted(bounds)]
+    times = np.array([to_millis(time) for time, _ in rows], np.int64)
+    values = np.array([[value] for _, value in rows])
+    within = [
+        np.flatnonzero((times >= to_millis(first)) & (times <= to_millis(last))) for first, last in sorted(bounds)
+    ]
     return Series(
         name,
-        tuple(times),
-        tuple(
-            avro.encode(
-                SensorReading(
-                    device_id=name,
-                    sensor_type=name,
-                    site="nab",
-                    event_time=time,
-                    seq=number,
-                    value=value,
-                    unit="1",
-                )
-            )
-            for number, (time, value) in enumerate(rows)
-        ),
-        tuple((found[0], found[-1]) for found in within if found),
+        times,
+        values[:, 0],
+        tuple(encode_readings(name, [name], times, values)),
+        tuple((int(found[0]), int(found[-1])) for found in within if len(found)),
     )
 
 

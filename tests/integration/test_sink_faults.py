@@ -103,6 +103,25 @@ def _letters(url: str, key: str) -> list[tuple[str, str]]:
         return []
 
 
+def test_a_sink_whose_store_is_not_there_yet_says_at_once_what_it_waits_for(
+    settings: Settings, short_tmp: Path, tmp_path: Path
+):
+    from fleetwatch.local.postgres import LocalPostgres
+
+    server = LocalPostgres(short_tmp / f"pg-{uuid.uuid4().hex[:6]}", free_port())
+    log = tmp_path / "sink.log"
+    with server:  # makes its data, so that it is back quickly below
+        url = server.url
+    with SinkProcess("timescale", settings, log, FLEETWATCH_DATABASE_URL=url) as sink:
+        wait_until(lambda: sink.is_paused("PostgreSQL"), what="saying so", timeout=60)
+        assert "start it or set FLEETWATCH_DATABASE_URL" in sink.get("/readyz")[1]
+        assert "at_most_seconds=20" in log.read_text()
+        with server:
+            wait_until(sink.is_ready, what="going on", timeout=60)
+            assert "fleetwatch_sink_paused 0.0" in sink.get("/metrics")[1]
+            assert sink.stop() == 0
+
+
 @pytest.mark.parametrize(
     ("sink", "environment", "says"),
     [

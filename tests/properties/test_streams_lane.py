@@ -53,6 +53,7 @@ RULES = make_rules(
     {"name": "silent", "kind": "silence", "after_seconds": 8},
 )
 SETTINGS = make_settings(RULES)
+FORGETFUL = replace(SETTINGS, device_ttl_ms=30_000)
 MODELS = {"temperature": forest()}
 POISON = [bad for bad, _ in poison().values() if len(bad[1] or b"") < 1000]
 DEVICES = [("a", "temperature"), ("b", "temperature"), ("c", "vibration"), ("dé", "pressure")]
@@ -107,6 +108,7 @@ def run(lane: Lane, batches: Iterable[RawBatch], clock: Sequence[tuple[int, int]
     return outputs
 
 
+either = st.sampled_from([SETTINGS, FORGETFUL])
 topic_events = st.sampled_from([topics.READINGS, topics.DETECTIONS]).flatmap(
     lambda topic: st.tuples(st.just(topic), event_lists(topic))
 )
@@ -115,36 +117,36 @@ clocks = st.lists(st.tuples(st.integers(1, 60), st.integers(0, 300_000)), max_si
 
 
 @MODEST
-@given(topic_events, cut_sets, clocks)
+@given(topic_events, cut_sets, clocks, either)
 def test_cutting_a_batch_anywhere_gives_the_same_messages(
-    drawn: tuple[str, list[Event]], cuts: set[int], clock: list[tuple[int, int]]
+    drawn: tuple[str, list[Event]], cuts: set[int], clock: list[tuple[int, int]], the_settings: LaneSettings
 ) -> None:
     """Cut into two or into single records; the clock may close windows in between."""
     topic, events = drawn
     batch = raw(events, topic=topic)
     idle_at = {at for at, _ in clock}
-    whole = run(lane_of(topic), pieces(batch, idle_at), clock)
-    cut = run(lane_of(topic), pieces(batch, cuts | idle_at), clock)
+    whole = run(lane_of(topic, the_settings), pieces(batch, idle_at), clock)
+    cut = run(lane_of(topic, the_settings), pieces(batch, cuts | idle_at), clock)
     assert by_topic(cut) == by_topic(whole)
     assert counters(cut) == counters(whole)
 
 
 @MODEST
-@given(topic_events, st.integers(0, 60), clocks)
+@given(topic_events, st.integers(0, 60), clocks, either)
 def test_a_restart_at_any_offset_gives_the_same_messages(
-    drawn: tuple[str, list[Event]], at: int, clock: list[tuple[int, int]]
+    drawn: tuple[str, list[Event]], at: int, clock: list[tuple[int, int]], the_settings: LaneSettings
 ) -> None:
     """Snapshot, bytes, restore; then the broker gives some records again that the snapshot includes."""
     topic, events = drawn
     batch, at = raw(events, topic=topic), min(at, len(events))
     idle_at = {due for due, _ in clock}
-    straight = lane_of(topic)
+    straight = lane_of(topic, the_settings)
     expected = run(straight, pieces(batch, idle_at | {at}), clock)
-    first = lane_of(topic)
+    first = lane_of(topic, the_settings)
     before = run(first, pieces(some_of(batch, 0, at), idle_at), clock) if at else []
     stored = through_the_changelog(first.snapshot())
     run(first, pieces(some_of(batch, at, len(batch)), idle_at))  # the old owner goes on for a while
-    second = Lane.restore(topic, 0, SETTINGS, stored)
+    second = Lane.restore(topic, 0, the_settings, stored)
     assert second.next_offset == at
     again = max(0, at - 3)
     rest = [part for part in pieces(batch, idle_at | {again, at}) if part.offsets[-1] >= at]

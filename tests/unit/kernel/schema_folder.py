@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from fleetwatch import avro, avro_layout, columns
+from fleetwatch.recording import form
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,8 +21,10 @@ _CACHED = (
     avro._parsed,
     avro_layout.layout_named,
     avro_layout.reader_program,
+    avro_layout.writer_program,
     columns._lacking,
     columns._default_texts,
+    form.form_of,
 )
 
 

@@ -249,6 +249,7 @@ def test_schemas_check_tells_that_an_old_version_cannot_be_read(tmp_path: Path):
         example = {name: value for name, value in PLAIN.items() if version == "v2" or name != "unit"}
         (tmp_path / "examples" / f"sensor_reading.{version}.json").write_text(json.dumps(example))
     with using_schemas(tmp_path):
-        (problem,) = schema_check.problems()
+        problem, rule = schema_check.problems()
+    assert rule == "sensor_reading.v2 cannot read sensor_reading.v1: unit: older data lacks it, and it has no default"
     assert problem.startswith("sensor_reading.v1 cannot be read as sensor_reading.v2: ")
     assert "unit" in problem

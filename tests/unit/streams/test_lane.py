@@ -261,6 +261,7 @@ def test_scores_are_the_scorers() -> None:
     )
     expected = Scorer(make_settings().warm_up).fold(
         np.array([devices.index(record.device_id) for record in scored]),
+        np.array([devices.index(record.device_id) for record in scored]),
         np.array([kinds.index(record.sensor_type) for record in scored]),
         np.array([to_millis(record.event_time) for record in scored]),
         np.array([record.value for record in scored]),
