@@ -34,9 +34,9 @@ EVERY_STEP: Final = (
     Death("outputs-delivered", 2),
     Death("record-written", 40),
     Death("blocks-delivered", 2),
-    Death("manifests-delivered", 2),
-    Death("acknowledged", 2),
+    Death("manifests-delivered"),
     Death("stale-keys-removed"),
+    Death("acknowledged", 2),
     Death("clock-caused-written"),
     Death("clock-caused-delivered"),
 )

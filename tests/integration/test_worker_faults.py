@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fleetwatch.settings import Settings
+    from tests.faults.dying_worker import Death
 
 pytestmark = pytest.mark.integration
 
@@ -30,12 +31,15 @@ def mark_of(name: str) -> str:
     return f"{name}-{uuid.uuid4().hex[:6]}"
 
 
-def test_a_worker_killed_at_any_step_changes_nothing(kafka_settings: Settings, tmp_path: Path) -> None:
+@pytest.mark.parametrize("deaths", [EVERY_STEP[:6], EVERY_STEP[6:]], ids=["until the cut is written", "after that"])
+def test_a_worker_killed_at_any_step_changes_nothing(
+    kafka_settings: Settings, tmp_path: Path, deaths: tuple[Death, ...]
+) -> None:
     """One after another, each on the state that those before have left."""
     feed = Feed(kafka_settings, mark_of("step"))
     environment = rules_for(feed.mark, tmp_path)
     with Crew(kafka_settings, tmp_path, environment) as crew:
-        for death in EVERY_STEP:
+        for death in deaths:
             die_at(crew, feed, death)
         settle(crew, feed, kafka_settings)
     assert_exact(kafka_settings, feed, environment)
