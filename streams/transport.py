@@ -37,11 +37,11 @@ if TYPE_CHECKING:
 
 
 class Ledger:
-    """Which delivered batches of one partition are acknowledged, in order of delivery."""
+    """Which delivered batches of one partition are acknowledged, in order of delivery; ``done`` is where it begins."""
 
-    def __init__(self) -> None:
+    def __init__(self, done: int | None = None) -> None:
         self._open: OrderedDict[int, bool] = OrderedDict()
-        self._committable: int | None = None
+        self._committable = done
 
     def deliver(self, last_offset: int) -> None:
         """Note a batch that goes to an agent, by the offset of its last record."""
@@ -263,12 +263,14 @@ class BatchConsumer(driver.Consumer):
     async def perform_seek(self) -> None:
         """Go back to what is committed, or to the offsets that the application names for hot partitions.
 
-        Everything after it is delivered again, so the ledgers start anew.
+        Everything after it is delivered again, so the ledgers start anew. What the application names may be committed:
+        a state may include more than was committed before its owner ended, and perhaps no record comes any more.
         """
         self.ledgers.clear()
         await super().perform_seek()
         hot = {tp for tp in self.assignment() if self.is_hot(tp.topic)}
         offsets = await self.app.start_offsets(hot)
+        self.ledgers |= {tp: Ledger(offset) for tp, offset in offsets.items()}
         if self.app.conf.consumer_auto_offset_reset == "earliest":
             offsets = await self._beginnings(hot - offsets.keys()) | offsets
         if offsets:
