@@ -166,7 +166,7 @@ async def _run_app(app: BatchApp, settings: Settings, worker: Worker, service: S
 def _spare_the_collector() -> None:
     """Keep Python's collector of cycles from going through all that was imported, again and again.
 
-    Batches are arrays, whose end needs no collector; with the usual thresholds it took up to half of the time.
+    Batches are arrays, whose end needs no collector; with the usual thresholds it ran every few of them.
     """
     gc.collect()
     gc.freeze()
