@@ -245,7 +245,7 @@ class LaneRules:
             "last_seen": self.last_seen[: self._sited],
             "sites": self.sites[: self._sited],
             "pauses": self.pauses,
-            "openings": {name: openings.snapshot() for name, openings in self.openings.items()},
+            "openings": {name: openings.snapshot(self._sited) for name, openings in self.openings.items()},
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -255,7 +255,7 @@ class LaneRules:
         self._sited = len(self.sites)
         for name, openings in state.get("openings", {}).items():
             if name in self.openings:
-                self.openings[name] = Openings.restore(openings)
+                self.openings[name] = Openings.restore(openings, self._sited)
 
 
 def _judge(rule: Rule, values: NDArray[np.float64], scores: Scores) -> tuple[NDArray[np.bool_], NDArray[np.bool_], int]:
