@@ -244,14 +244,14 @@ class LaneRules:
         return {
             "last_seen": self.last_seen[: self._sited],
             "sites": self.sites[: self._sited],
-            "pauses": self.pauses,
+            "pauses": self.pauses[: self._sited],
             "openings": {name: openings.snapshot(self._sited) for name, openings in self.openings.items()},
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over a snapshot; which devices match is found anew."""
         self.last_seen, self.sites = state["last_seen"].copy(), state["sites"].copy()
-        self.pauses = grown(state["pauses"].copy(), len(self.last_seen))
+        self.pauses = state["pauses"].copy()
         self._sited = len(self.sites)
         for name, openings in state.get("openings", {}).items():
             if name in self.openings:
