@@ -13,7 +13,7 @@ For reading x, number i of its device, at event time t:
    log-spaced from 0.05 to 50, with a half-life of ``half_life`` readings.
 6. score = 0.25 y + H.
 
-State: 24 numbers, the profile and the histogram, 700 bytes a device. Numbers in words come from the device's plan
+State: 20 numbers, the profile and the histogram, 832 bytes a channel. Numbers in words come from the device's plan
 (``streams/tuning.py``). After a gap x_prev is forgotten; nothing else is.
 """
 
