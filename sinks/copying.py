@@ -23,7 +23,7 @@ from fleetwatch.avro_layout import (
 from sinks import copy_kernels as kernels
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -52,9 +52,13 @@ class Program:
     lines: NDArray[np.int64]
     symbols: NDArray[np.uint8]
     symbol_spans: NDArray[np.int64]
-    widest_symbol: int
+    row_room: int
+    """What a row takes at most, beside its texts."""
     texts: tuple[int, ...]
     """Slots of the columns of text."""
+
+
+PIECE_ROWS: Final = 4096
 
 
 def binary_copy(
@@ -62,8 +66,8 @@ def binary_copy(
     columns: tuple[tuple[str, str], ...],
     rows: Rows,
     extra: Mapping[str, NDArray[np.int64]],
-) -> bytes:
-    """Return the rows as a whole binary COPY stream.
+) -> Iterator[bytes]:
+    """Yield the rows as a binary COPY stream, in pieces: the server works on one while the next is made.
 
     ``columns`` are (field of the record or name in ``extra``, type of PostgreSQL) in the order of the statement.
     ``extra`` holds numbers (milliseconds for a timestamptz) of each row, which the record itself does not have.
@@ -74,20 +78,23 @@ def binary_copy(
         added = np.zeros((len(extra), ints.shape[1]), np.int64)
         added[:, rows.rows] = np.stack(list(extra.values()))
         ints = np.concatenate([ints, added])
-    text_bytes = sum(int(ints[slot + 1, rows.rows].sum()) for slot in program.texts)
-    room = text_bytes + len(rows) * (2 + len(program.lines) * (4 + max(8, program.widest_symbol)))
-    out = np.empty(room, np.uint8)
-    used = kernels.copy_rows(
-        program.lines,
-        rows.rows,
-        ints,
-        rows.batch.floats,
-        rows.batch.buffer,
-        program.symbols,
-        program.symbol_spans,
-        out,
-    )
-    return b"".join((HEADER, out[:used].data, TRAILER))
+    yield HEADER
+    for first in range(0, len(rows), PIECE_ROWS):
+        piece = rows.rows[first : first + PIECE_ROWS]
+        text_bytes = sum(int(ints[slot + 1, piece].sum()) for slot in program.texts)
+        out = np.empty(text_bytes + len(piece) * program.row_room, np.uint8)
+        used = kernels.copy_rows(
+            program.lines,
+            piece,
+            ints,
+            rows.batch.floats,
+            rows.batch.buffer,
+            program.symbols,
+            program.symbol_spans,
+            out,
+        )
+        yield out[:used].tobytes()
+    yield TRAILER
 
 
 @cache
@@ -108,7 +115,7 @@ def _program(name: str, columns: tuple[tuple[str, str], ...], extra: tuple[str, 
         lines=np.array(lines, np.int64),
         symbols=np.frombuffer(b"".join(symbols) or b"\x00", np.uint8),
         symbol_spans=np.stack([np.cumsum(lengths) - lengths, lengths], axis=1),
-        widest_symbol=int(lengths.max()),
+        row_room=2 + len(lines) * (4 + max(8, int(lengths.max()))),
         texts=_texts(layout, columns),
     )
 

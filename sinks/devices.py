@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fleetwatch.records import CameraDetection, ScoredReading, from_millis
+from fleetwatch.records import CameraDetection, ScoredReading
 from sinks.column_values import ColumnValues
 
 if TYPE_CHECKING:
@@ -53,15 +53,15 @@ def starts_of(numbers: IntArray) -> IntArray:
 
 
 class DeviceRow(NamedTuple):
-    """A row of the table ``devices``, as one stretch knows it. Times are aware; ``heard_at`` is the broker's time."""
+    """A row of the table ``devices``, as one stretch knows it. Times are in ms; ``heard_at`` is the broker's."""
 
     device_id: str
     kind: str
     sensor_type: str | None
     site: str
-    first_seen: Any
-    last_seen: Any
-    heard_at: Any
+    first_seen: int
+    last_seen: int
+    heard_at: int
 
 
 def device_rows(stretch: Stretch) -> list[DeviceRow]:
@@ -86,7 +86,7 @@ def _rows(rows: Rows, columns: ColumnValues, name: str, kind: str, heard_ms: Int
     types: list[Any] = columns.texts("sensor_type", newest) if kind == "sensor" else [None] * len(newest)
     heard = np.maximum.reduceat(heard_ms[grouped.order], grouped.starts[:-1])
     return [
-        DeviceRow(names[head], kind, sensor_type, site, from_millis(first), from_millis(last), from_millis(heard_at))
+        DeviceRow(names[head], kind, sensor_type, site, first, last, heard_at)
         for head, sensor_type, site, first, last, heard_at in zip(
             grouped.newest.tolist(),
             types,

@@ -95,14 +95,14 @@ def _run(settings: Settings, service: Service, store: Store, group: str, options
 def _redis_store(settings: Settings, *, with_rebuild: bool) -> RedisStore:
     from sinks.redis_cache import RedisStore  # noqa: PLC0415  # the other sink needs no Redis client
 
-    def fill(store: RedisStore) -> dict[str, str | int]:
+    def fill(store: RedisStore) -> dict[str, str | int] | None:
         from sinks.rebuild import fill_cache  # noqa: PLC0415  # needs the database driver
 
         try:
             return fill_cache(store, settings.database_url, timedelta(seconds=settings.device_ttl_seconds)).start
-        except FleetwatchError as error:  # the cache fills itself from Kafka as devices speak
+        except FleetwatchError as error:  # until it can be, the cache fills itself from Kafka as devices speak
             log.warning("cache_not_rebuilt", why=str(error))
-            return {}
+            return None
 
     return RedisStore(
         settings.redis_url,

@@ -41,6 +41,8 @@ log = get_logger(__name__)
 
 SCRIPTS: Final = ("device", "window", "alert", "offsets", "prune")
 OFFSETS: Final = "sink:offsets"
+UNFILLED: Final = "unfilled"
+"""Field of ``sink:offsets``: what was in the database is missing here."""
 PRUNED_AT_ONCE: Final = 500
 CALLS_AT_ONCE: Final = 64
 """Calls sent in one piece: Redis works on them while the next ones are made."""
@@ -78,12 +80,13 @@ class RedisStore:
         self,
         url: SecretStr,
         *,
-        fill: Callable[[RedisStore], Mapping[str, str | int]] | None = None,
+        fill: Callable[[RedisStore], Mapping[str, str | int] | None] | None = None,
         device_ttl: timedelta = timedelta(days=1),
     ) -> None:
         """``fill`` is called by ``open`` when the cache is empty; it returns the offsets that the filling includes.
 
-        They are fields of ``sink:offsets``: ``cluster`` and topic/partition. None of them: Kafka's committed count.
+        They are fields of ``sink:offsets``: ``cluster`` and topic/partition; without them Kafka's committed count.
+        None: the database could not be read, and ``tidy`` has it tried again.
         """
         self._url = url
         self._ttl_ms = round(device_ttl.total_seconds() * 1000)
@@ -114,6 +117,10 @@ class RedisStore:
             self._load_scripts()
             if not self._client.hexists(OFFSETS, "id"):
                 start = self._fill(self) if self._fill is not None else {}
+                if start is None:
+                    start = {UNFILLED: 1}  # the offsets stay, if there are any
+                elif start:
+                    self._client.delete(OFFSETS)
                 if start:
                     self._client.hset(OFFSETS, items=[part for field in start.items() for part in field])
                 self._client.hsetnx(OFFSETS, "id", uuid.uuid4().hex)
@@ -186,10 +193,18 @@ class RedisStore:
             raise min(errors, key=lambda error: isinstance(error, StoreRefusedError))
 
     def tidy(self, now: datetime) -> dict[str, int]:
-        """Let silent devices leave the cache."""
+        """Let silent devices leave the cache.
+
+        Raises:
+            StoreEmptiedError: it could not be filled before, and is opened anew to try that again.
+
+        """
         silent_since = to_millis(now) - self._ttl_ms
         gone = passed = 0
         try:
+            if self._fill is not None and self._open_client.hdel(OFFSETS, UNFILLED):
+                self._open_client.hdel(OFFSETS, "id")
+                raise StoreEmptiedError("the cache has not been filled from the database yet")
             while True:
                 left, stayed = self._open_client.evalsha(
                     self._shas["prune"], 1, LAST_SEEN, silent_since, passed, PRUNED_AT_ONCE

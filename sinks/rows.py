@@ -22,7 +22,7 @@ from fleetwatch.records import (
 from sinks.copying import binary_copy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -55,8 +55,8 @@ class ColumnTable(Table):
     extra_of: Callable[[list[Event]], dict[str, NDArray[np.int64]]]
     is_never_replaced: bool
 
-    def copy_of(self, stretch: Stretch) -> bytes | None:
-        """Return a stretch's rows of this table as a binary COPY stream; None when there are none."""
+    def copy_of(self, stretch: Stretch) -> Iterator[bytes] | None:
+        """Return a stretch's rows of this table as the pieces of a binary COPY stream; None when there are none."""
         rows = stretch.of_columns(self.record_type)
         if rows is None:
             return None

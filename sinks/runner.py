@@ -233,6 +233,8 @@ class Runner:
         self._next_tidying = now + timedelta(seconds=self._options.tidy_every_seconds)
         try:
             done = self._store.tidy(now)
+        except StoreEmptiedError:
+            raise
         except FleetwatchError as error:
             self._is_store_open = False
             self._metrics.tidying_failed.inc()

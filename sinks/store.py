@@ -68,6 +68,9 @@ class Store(Protocol):
         """Do what is due from time to time, in less than about a second; return what was done, and how often.
 
         Called between batches, every minute, and sooner when it did as much as it does at once.
+
+        Raises:
+            StoreEmptiedError: as of ``write``.
         """
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ already, which is nearly always so: COPY straight into the table, and the way ro
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
@@ -117,16 +118,17 @@ class TimescaleStore:
 
     def write(self, stretch: Stretch, cluster_id: str) -> None:
         """Write rows and offsets in one transaction; all of it or nothing."""
+        devices = cache(lambda: device_rows(stretch))
         try:
             with self._open_connection.transaction(), self._open_connection.cursor() as cursor:
                 for table in TABLES:
                     if isinstance(table, ColumnTable):
-                        self._write_columns(cursor, table, stretch)
+                        self._write_columns(cursor, table, stretch, meanwhile=devices)
                     elif rows := table.rows_of(stretch):
                         copy_rows(cursor, table, rows)
                         take_over(cursor, table, table.name)
-                if devices := device_rows(stretch):
-                    cursor.execute(sql.load("upserts")["devices"].encode(), _in_columns(devices))
+                if found := devices():
+                    cursor.execute(sql.load("upserts")["devices"].encode(), _in_columns(found))
                 self._write_offsets(cursor, stretch.next_offsets(), cluster_id)
         except psycopg.Error as error:
             raise translate(error, self._url.get_secret_value()) from None
@@ -158,20 +160,28 @@ class TimescaleStore:
         except psycopg.Error as error:
             raise translate(error, self._url.get_secret_value()) from None
 
-    def _write_columns(self, cursor: psycopg.Cursor[tuple[Any, ...]], table: ColumnTable, stretch: Stretch) -> None:
+    def _write_columns(
+        self,
+        cursor: psycopg.Cursor[tuple[Any, ...]],
+        table: ColumnTable,
+        stretch: Stretch,
+        meanwhile: Callable[[], object],
+    ) -> None:
+        """Write a stretch's rows of one table; ``meanwhile`` is called while the server is busy with them."""
         stream = table.copy_of(stretch)
         if stream is None:
             return
         if table.is_never_replaced and self._batches_the_long_way == 0:
             try:
                 with self._open_connection.transaction():
-                    copy_stream(cursor, table.name, table, stream)
+                    copy_stream(cursor, table.name, table, stream, meanwhile)
             except REPEATED:
                 self._batches_the_long_way = LONG_WAY_AFTER_A_REPEAT
+                stream = table.copy_of(stretch) or iter(())
             else:
                 return
         self._batches_the_long_way = max(0, self._batches_the_long_way - 1)
-        copy_stream(cursor, f"stage_{table.name}", table, stream)
+        copy_stream(cursor, f"stage_{table.name}", table, stream, meanwhile)
         take_over(
             cursor, table, f"{table.name}_and_rollups" if table is WINDOW_COUNTS and self._rolls_up else table.name
         )
@@ -199,10 +209,18 @@ def staging_of(table: Table) -> str:
     )
 
 
-def copy_stream(cursor: psycopg.Cursor[tuple[Any, ...]], into: str, table: Table, stream: bytes) -> None:
-    """Send a whole binary COPY stream into a table that has the columns of ``table``."""
+def copy_stream(
+    cursor: psycopg.Cursor[tuple[Any, ...]],
+    into: str,
+    table: Table,
+    stream: Iterable[bytes],
+    meanwhile: Callable[[], object],
+) -> None:
+    """Send a binary COPY stream into a table that has the columns of ``table``."""
     with cursor.copy(f"COPY {into} ({table.columns}) FROM STDIN (FORMAT BINARY)".encode()) as copy:
-        copy.write(stream)
+        for piece in stream:
+            copy.write(piece)
+        meanwhile()  # the last pieces are on their way
 
 
 def copy_rows(cursor: psycopg.Cursor[tuple[Any, ...]], table: RowTable, rows: Iterable[tuple[Any, ...]]) -> None:

@@ -93,10 +93,14 @@ class CountRule(_Rule):
 
 
 class SilenceRule(_Rule):
-    """Fires when nothing was heard for ``after_seconds`` of event time; resolved by the next event."""
+    """Fires when nothing was heard for ``after_seconds`` of event time; resolved by the next event.
+
+    Nor before ``intervals`` of the device's own usual pauses have passed: who speaks rarely is not silent so soon.
+    """
 
     kind: Literal["silence"]
     after_seconds: Annotated[float, Field(ge=0.001, le=YEAR_SECONDS)]
+    intervals: Annotated[float, Field(ge=0, le=10_000)] = 0.0
 
 
 Rule = AnomalyRule | LevelRule | CountRule | SilenceRule

@@ -73,6 +73,7 @@ def lane_settings(settings: Settings) -> LaneSettings:
         rules=load_rules(settings.rules_file),
         max_skew_ms=int(settings.max_skew_seconds * 1000),
         device_ttl_ms=int(settings.device_ttl_seconds * 1000),
+        trees_by=settings.trees_by,
         warm_up=settings.warm_up_readings,
         tunings=load_tunings(settings.detection_file),
     )
@@ -273,7 +274,7 @@ class Worker:
     async def _train(self, sensor_type: str, sample: Any) -> None:
         try:
             record, active = await asyncio.to_thread(
-                self._registry.train, sensor_type, sample, datetime.now(UTC).replace(microsecond=0)
+                self._registry.train_first, sensor_type, sample, datetime.now(UTC).replace(microsecond=0)
             )
         except Exception:
             log.exception("training_failed", sensor_type=sensor_type)

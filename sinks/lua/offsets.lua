@@ -5,8 +5,10 @@
 -- ARGV: id of the cache, name of the Kafka cluster, then topic/partition, next offset, ...
 if redis.call('HGET', KEYS[1], 'id') ~= ARGV[1] then return 0 end
 if redis.call('HGET', KEYS[1], 'cluster') ~= ARGV[2] then
+  local unfilled = redis.call('HGET', KEYS[1], 'unfilled')
   redis.call('DEL', KEYS[1])
   redis.call('HSET', KEYS[1], 'id', ARGV[1], 'cluster', ARGV[2])
+  if unfilled then redis.call('HSET', KEYS[1], 'unfilled', unfilled) end
 end
 for i = 3, #ARGV, 2 do
   local old = redis.call('HGET', KEYS[1], ARGV[i])

@@ -141,10 +141,14 @@ WHERE excluded.broker_time > dead_letters.broker_time
 -- First and last seen of the devices of a batch, and when the broker last heard them; type and site are those of the
 -- newest event. One that was inactive speaks again.
 INSERT INTO devices (device_id, kind, sensor_type, site, first_seen, last_seen, heard_at)
-SELECT * FROM unnest(
+SELECT seen.device_id, seen.kind, seen.sensor_type, seen.site,
+       to_timestamp(0) + seen.first_ms * INTERVAL '1 millisecond',
+       to_timestamp(0) + seen.last_ms * INTERVAL '1 millisecond',
+       to_timestamp(0) + seen.heard_ms * INTERVAL '1 millisecond'
+FROM unnest(
     %(device_id)s::text[], %(kind)s::text[], %(sensor_type)s::text[], %(site)s::text[],
-    %(first_seen)s::timestamptz[], %(last_seen)s::timestamptz[], %(heard_at)s::timestamptz[]
-) AS seen (device_id, kind, sensor_type, site, first_seen, last_seen, heard_at)
+    %(first_seen)s::bigint[], %(last_seen)s::bigint[], %(heard_at)s::bigint[]
+) AS seen (device_id, kind, sensor_type, site, first_ms, last_ms, heard_ms)
 ORDER BY seen.device_id
 ON CONFLICT (device_id) DO UPDATE SET
     kind = CASE WHEN excluded.last_seen >= devices.last_seen THEN excluded.kind ELSE devices.kind END,

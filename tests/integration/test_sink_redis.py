@@ -124,6 +124,21 @@ def test_an_empty_cache_is_filled_at_the_start_a_full_one_is_not(redis_url: str)
     store.close()
 
 
+def test_a_cache_that_could_not_be_filled_is_filled_when_the_database_is_back(redis_url: str):
+    answers: list[dict[str, str | int] | None] = [None, {"cluster": "c1", f"{topics.SCORED}/0": 5}]
+    store = RedisStore(SecretStr(redis_url), fill=lambda _: answers.pop(0))
+    store.open()
+    assert store.stored_offsets([(topics.SCORED, 0)], "c1") is None
+    store.write(stretch(scored(), first_offset=40), "c1")
+    with pytest.raises(StoreEmptiedError):
+        store.tidy(NOW)
+    store.open()
+    assert answers == []
+    assert store.stored_offsets([(topics.SCORED, 0)], "c1") == {(topics.SCORED, 0): 5}
+    store.tidy(NOW)
+    store.close()
+
+
 def test_the_offsets_lie_in_the_cache_and_only_go_forward(store: RedisStore, client: redis.Redis):
     places = [(topics.SCORED, 0), (topics.SCORED, 1)]
     assert store.stored_offsets(places, "c1") is None

@@ -13,10 +13,11 @@ from hypothesis import given
 
 from fleetwatch.records import Alert, AlertAction, DeadLetter, Record, ScoredReading, WindowCount
 from sinks import sql
+from sinks.copying import PIECE_ROWS
 from sinks.devices import device_rows
 from sinks.rows import ALERT_ACTIONS, ALERTS, DEAD_LETTERS, DETECTIONS, READINGS, TABLES, WINDOW_COUNTS
 from tests.properties import strategies
-from tests.unit.sinks.samples import NOW, action, alert, detection, letter, scored, stretch, window
+from tests.unit.sinks.samples import NOW, NOW_MS, action, alert, detection, letter, scored, stretch, window
 
 if TYPE_CHECKING:
     from sinks.rows import ColumnTable
@@ -74,7 +75,7 @@ def test_columns_are_the_fields_and_values_stand_under_their_names(record_type: 
 def test_a_copied_row_is_the_record(record: Record, table: ColumnTable):
     stream = table.copy_of(stretch(window("other"), record))
     assert stream is not None
-    assert _read(table, stream)[-1] == _plain(record)
+    assert _read(table, b"".join(stream))[-1] == _plain(record)
 
 
 @given(record=strategies.records_of(ScoredReading) | strategies.records_of(WindowCount))
@@ -82,14 +83,14 @@ def test_whatever_a_record_holds_is_copied(record: Record):
     table = READINGS if isinstance(record, ScoredReading) else WINDOW_COUNTS
     stream = table.copy_of(stretch(record))
     assert stream is not None
-    [row] = _read(table, stream)
+    [row] = _read(table, b"".join(stream))
     assert repr(row) == repr({name: _plain(record)[name] for name in table.types})
 
 
 def test_a_detection_carries_its_place_and_the_brokers_time():
     stream = DETECTIONS.copy_of(stretch(scored(), detection(), detection(track_id=4), first_offset=10, partition=3))
     assert stream is not None
-    first, second = _read(DETECTIONS, stream)
+    first, second = _read(DETECTIONS, b"".join(stream))
     assert first["track_id"] is None
     assert second["track_id"] == 4
     assert (second["source_partition"], second["source_offset"], second["ingest_time"]) == (3, 12, NOW)
@@ -100,6 +101,15 @@ def test_a_nul_in_a_dead_letters_text_is_replaced():
     """PostgreSQL cannot store it, and a letter must never be refused."""
     [row] = DEAD_LETTERS.rows_of(stretch(letter(detail="the key is \x00")))
     assert dict(zip(DEAD_LETTERS.types, row, strict=True))["detail"] == "the key is \ufffd"
+
+
+def test_a_long_stretch_is_copied_in_pieces():
+    count = PIECE_ROWS + 5
+    stream = WINDOW_COUNTS.copy_of(stretch(*(window(included_offset=n) for n in range(count))))
+    assert stream is not None
+    pieces = list(stream)
+    assert len(pieces) == 4, "header, two pieces, trailer"
+    assert [row["included_offset"] for row in _read(WINDOW_COUNTS, b"".join(pieces))] == list(range(count))
 
 
 def test_without_rows_there_is_nothing_to_copy():
@@ -121,10 +131,10 @@ def test_a_device_is_what_its_newest_event_says():
     assert sorted(by_name) == ["cam-1", "press-1", "press-2"]
     assert by_name["press-1"] == (
         "press-1", "sensor", "pressure", "newest",
-        NOW + timedelta(seconds=2), NOW + timedelta(seconds=7), NOW + timedelta(hours=1),
+        NOW_MS + 2000, NOW_MS + 7000, NOW_MS + 3_600_000,
     )  # fmt: skip
     assert by_name["cam-1"][1:4] == ("camera", None, "gate")
-    assert by_name["cam-1"].heard_at == NOW
+    assert by_name["cam-1"].heard_at == NOW_MS
 
 
 def test_every_upsert_exists():

@@ -396,10 +396,11 @@ def test_open_alerts_survive_a_restart_under_changed_rules() -> None:
     assert alerts["hot", RESOLVED].alert_id == next(a.alert_id for a in fired if a.rule == "hot")
 
 
+@pytest.mark.parametrize("intervals", [0, 3])
 @pytest.mark.parametrize("fleet", [[3], [4, 5], [4, 5, 6, 7], [10, 11, 20]])
-def test_silence_is_noticed_after_a_restart_however_the_fleet_grew(fleet: list[int]) -> None:
+def test_silence_is_noticed_after_a_restart_however_the_fleet_grew(fleet: list[int], intervals: int) -> None:
     """How much room there is beside the devices depends on how they came; a restored lane has another one."""
-    lane = make_lane(SILENT, HOT)
+    lane = make_lane(SILENT | {"intervals": intervals}, HOT)
     for first, count in itertools.pairwise([0, *fleet]):
         news = [event(reading(device=f"press-{number}", value=70)) for number in range(first, count)]
         lane.process(raw(news, first=first), {})
