@@ -88,6 +88,8 @@ class _Held:
     models: dict[str, ActiveModel]
     stale_keys: frozenset[bytes] = frozenset()
     careful_until: int = 0
+    done: int = 0
+    """The offset after what the last manifest includes."""
     events: list[Any] = field(default_factory=list)
     by_clock: list[Message] = field(default_factory=list)
     is_dirty: bool = False
@@ -105,6 +107,7 @@ class _Cut:
     by_clock: list[Message]
     blocks: list[tuple[bytes, bytes]]
     manifest: tuple[bytes, bytes]
+    next_offset: int
 
     def blocks_to_write(self) -> list[Block]:
         """Return what changed."""
@@ -154,15 +157,13 @@ class Worker:
             self._loading |= dict.fromkeys(((topic, partition) for topic in names), task)
 
     async def offsets(self, lanes: set[LaneId]) -> dict[LaneId, int]:
-        """Return where lanes go on whose state says so; waits until they are loaded."""
+        """Return the offsets after what lanes' written state includes; waits until they are loaded."""
         self.assign(lanes)
         while waiting := {self._loading[lane] for lane in lanes & self._loading.keys()}:
             await asyncio.wait(waiting)
             for task in waiting:
                 task.result()
-        return {
-            lane: held.lane.next_offset for lane in lanes if (held := self._held.get(lane)) and held.lane.next_offset
-        }
+        return {lane: held.done for lane in lanes if (held := self._held.get(lane)) and held.done}
 
     async def revoke(self, lanes: set[LaneId]) -> None:
         """Drop lanes: whoever gets them next goes on from their last checkpoint.
@@ -206,6 +207,7 @@ class Worker:
             except (ValueError, KeyError) as error:
                 log.warning("state_ignored", lane=name, reason=str(error))
                 held.lane.next_offset = found.next_offset
+            held.done = held.lane.next_offset
             log.info("lane_restored", topic=topic, partition=partition, next_offset=held.lane.next_offset)
         return held
 
@@ -314,6 +316,8 @@ class Worker:
         for part in (_Cut.blocks_to_write, _Cut.manifest_to_write):
             cuts, more = await self._write(cuts, part)
             busy += more
+        for cut in cuts:
+            cut.held.done = cut.next_offset
         if any(cut.by_clock for cut in cuts):
             for cut in cuts:
                 self._outbox.send(blocks_of(cut.by_clock), cut.partition)
@@ -368,7 +372,7 @@ class Worker:
         }
         blocks = held.writer.write(snapshot)
         manifest = held.writer.manifest(held.lane.next_offset)
-        return _Cut(topic, partition, held, events, by_clock, blocks, manifest)
+        return _Cut(topic, partition, held, events, by_clock, blocks, manifest, held.lane.next_offset)
 
     def _is_mine(self, cut: _Cut) -> bool:
         """Say whether the lane of a cut is still held: it may have been revoked while something was awaited."""
