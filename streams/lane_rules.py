@@ -252,7 +252,7 @@ class LaneRules:
         """Take over a snapshot; which devices match is found anew."""
         self.last_seen, self.sites = state["last_seen"].copy(), state["sites"].copy()
         self._sited = len(self.sites)
-        self.pauses = state["pauses"][: self._sited].copy()
+        self.pauses = grown(state["pauses"][: self._sited].copy(), self._sited)
         for name, openings in state.get("openings", {}).items():
             if name in self.openings:
                 self.openings[name] = Openings.restore(openings, self._sited)

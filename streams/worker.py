@@ -163,9 +163,7 @@ class Worker:
             await asyncio.wait(waiting)
             for task in waiting:
                 task.result()
-        return {
-            lane: held.lane.next_offset for lane in lanes if (held := self._held.get(lane)) and held.lane.next_offset
-        }
+        return {lane: held.done for lane in lanes if (held := self._held.get(lane)) and held.done}
 
     async def revoke(self, lanes: set[LaneId]) -> None:
         """Drop lanes: whoever gets them next goes on from their last checkpoint.

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.readings import Feed, assert_exact
+from fleetwatch import topics
+from fleetwatch.records import DeadLetter
+from tests.faults.readings import Feed, assert_exact, read_records
 from tests.faults.streams import EVERY_STEP, REBALANCES, die_at, settle, stop_for_a_while
 from tests.faults.workers import PATIENCE, Crew, ForkedWorker, rules_for
 
@@ -87,7 +89,8 @@ def test_a_reading_that_cannot_be_scored_is_dead_lettered_and_its_neighbours_are
         for _ in range(POISONED):
             assert worker.wait() == 1
             worker = crew.start(poison=poison)
-            feed.send_until(partial(_is_over, worker), PATIENCE, "the readings are refused")
+            is_over = partial(_is_over, kafka_settings, worker, poison)
+            feed.send_until(is_over, PATIENCE, "the readings are refused")
             if worker.is_alive():
                 break
         worker.kill()
@@ -96,5 +99,7 @@ def test_a_reading_that_cannot_be_scored_is_dead_lettered_and_its_neighbours_are
     assert_exact(kafka_settings, feed, environment, poison)
 
 
-def _is_over(worker: ForkedWorker) -> bool:
-    return not worker.is_alive() or worker.counted("dead_lettered") >= POISONED
+def _is_over(settings: Settings, worker: ForkedWorker, poison: str) -> bool:
+    letters = [letter for letter, _ in read_records(settings, topics.DEAD_LETTERS, DeadLetter)]
+    refused = {(letter.partition, letter.offset) for letter in letters if poison.encode() in (letter.raw_key or b"")}
+    return len(refused) == POISONED or not worker.is_alive()

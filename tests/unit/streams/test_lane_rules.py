@@ -10,6 +10,7 @@ import pytest
 
 from fleetwatch import avro, topics
 from fleetwatch.records import Alert, AlertState, RuleKind, Severity, Verdict, from_millis
+from streams import devices
 from streams.alerts import threshold_of
 from streams.lane import Lane
 from streams.policy import EVIDENCE_THRESHOLD
@@ -396,15 +397,17 @@ def test_open_alerts_survive_a_restart_under_changed_rules() -> None:
     assert alerts["hot", RESOLVED].alert_id == next(a.alert_id for a in fired if a.rule == "hot")
 
 
+@pytest.mark.parametrize("intervals", [0, 3])
 @pytest.mark.parametrize("fleet", [[3], [4, 5], [4, 5, 6, 7], [10, 11, 20]])
-def test_silence_is_noticed_after_a_restart_however_the_fleet_grew(fleet: list[int]) -> None:
+def test_silence_is_noticed_after_a_restart_however_the_fleet_grew(fleet: list[int], intervals: int) -> None:
     """How much room there is beside the devices depends on how they came; a restored lane has another one."""
-    lane = make_lane(SILENT, HOT)
+    lane = make_lane(SILENT | {"intervals": intervals}, HOT)
     for first, count in itertools.pairwise([0, *fleet]):
         news = [event(reading(device=f"press-{number}", value=70)) for number in range(first, count)]
         lane.process(raw(news, first=first), {})
     later = lane.copy()
-    silent = [sent(some.advance(START_MS + 20_000, START_MS + 21_000), topics.ALERTS) for some in (lane, later)]
+    after = START_MS + 20_000 + devices.UNKNOWN_MS
+    silent = [sent(some.advance(after, after + 1000), topics.ALERTS) for some in (lane, later)]
     assert len(silent[0]) == fleet[-1]
     assert silent[0] == silent[1]
     assert messages_of(lane.snapshot()) == messages_of(later.snapshot())
