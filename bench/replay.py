@@ -24,6 +24,8 @@ from fleetwatch.byte_column import ByteColumn
 from fleetwatch.recording.reader import Recording, verify
 from fleetwatch.recording.rows import Messages
 from fleetwatch.recording.writer import RecordingWriter
+from fleetwatch.settings import Settings
+from streams.replay.run import run as in_process
 
 PARTITIONS = 4
 
@@ -84,12 +86,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="fleetwatch-bench-") as name:
         folder = Path(name)
         make_recording(folder / "rec", options.events, options.devices)
-        run("replay", folder / "rec", "--in-process", "--out", folder / "warm")  # numba's compiled code is loaded once
-        digests = set()
+        recording, digests = Recording(folder / "rec"), set()
+        make_recording(folder / "small", 5000, options.devices)
+        in_process(
+            Recording(folder / "small"), Settings(), folder / "warm"
+        )  # loads numba's compiled code: some seconds
         for size in options.sizes.split(","):
-            done = run("replay", folder / "rec", "--in-process", "--out", folder / f"out{size}", "--batch-size", size)
-            rate = done["events"] / done["seconds"]
-            print(f"in-process, batches of {size}: {rate:,.0f} events/s")
+            cpu = time.process_time()
+            done = in_process(recording, Settings(), folder / f"out{size}", batch_size=int(size))
+            cpu = time.process_time() - cpu
+            rates = f"{done.events / done.seconds:,.0f} events/s, {done.events / cpu:,.0f} a CPU-second"
+            print(f"in-process, batches of {size}: {rates}")
             digests.add(digest(folder / f"out{size}"))
         print(f"results are the same bytes: {len(digests) == 1}")
         if options.no_broker:

@@ -182,7 +182,7 @@ def _topic_config(name: str) -> dict[str, str]:
     return {}
 
 
-def _wait_for_topics(admin: AdminClient, names: set[str], timeout: float = 15.0) -> None:
+def _wait_for_topics(admin: AdminClient, names: set[str], timeout: float = 60.0) -> None:
     """Wait until every partition of the new topics has a leader: for a moment after its creation it has none."""
     deadline = time.monotonic() + timeout
     while True:
@@ -268,7 +268,7 @@ def read_to_end(settings: Settings, topic: str, on_message: Callable[[Any], None
         consumer.close()
 
 
-def message_at(consumer: Consumer, topic: str, partition: int, offset: int, *, patience: float = 15.0) -> Any:
+def message_at(consumer: Consumer, topic: str, partition: int, offset: int, *, patience: float = 60.0) -> Any:
     """Return the message at a position, or None when it is gone (or never was one).
 
     Changes what the consumer is assigned to.
@@ -277,7 +277,7 @@ def message_at(consumer: Consumer, topic: str, partition: int, offset: int, *, p
         EnvironmentProblemError: the broker did not answer in time.
 
     """
-    low, high = watermarks(consumer, topic, partition)
+    low, high = watermarks(consumer, topic, partition, patience=patience)
     if not low <= offset < high:
         return None
     consumer.assign([TopicPartition(topic, partition, offset)])

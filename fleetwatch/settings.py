@@ -106,6 +106,9 @@ class Settings(BaseSettings):
     training_sample: int = Field(
         1500, ge=64, description="Readings per sensor type before the first batch model is trained."
     )
+    trees_by: Literal["kernel", "river"] = Field(
+        "kernel", description="Half-space trees by the compiled kernel, or by River itself: the same scores, slower."
+    )
     checkpoint_seconds: float = Field(1.0, gt=0, description="Time between checkpoints of the streams' state.")
     device_ttl_seconds: float = Field(
         86_400.0, gt=0, description="A device silent for so long leaves state, cache and dashboard; its history stays."

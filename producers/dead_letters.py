@@ -101,7 +101,7 @@ def read_letters(settings: Settings, chosen: Filter) -> list[DeadLetter]:
             found.append(letter)
 
     try:
-        kafka.read_to_end(settings, topics.DEAD_LETTERS, take)
+        kafka.read_to_end(settings, topics.DEAD_LETTERS, take, timeout=300)
     except TimeoutError as error:
         raise EnvironmentProblemError(str(error)) from None
     return sorted(found, key=lambda letter: (letter.broker_time, position_of(letter), letter.stage.value))

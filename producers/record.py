@@ -31,7 +31,7 @@ BLOCK_EVENTS: Final = 4096
 BLOCK_SECONDS: Final = 1.0
 """What came is written at the latest after so long."""
 FETCH_EVENTS: Final = 10_000
-PATIENCE: Final = 30.0
+PATIENCE: Final = 60.0
 """Seconds without an answer of the broker after which a recording with an end gives up."""
 
 Place = tuple[str, int]
@@ -206,7 +206,7 @@ class Recorder:
             kept = self._writer.next_offsets(topic)
             for number in kafka.partitions_of(self._consumer, topic):
                 begins[topic, number] = kept.get(number, -1)
-                _, high = kafka.watermarks(self._consumer, topic, number)
+                _, high = kafka.watermarks(self._consumer, topic, number, patience=PATIENCE)
                 if begins[topic, number] > high:
                     raise EnvironmentProblemError(
                         f"{topic} was made anew: its partition {number} ends at {high}, but the recording goes to "
@@ -225,10 +225,10 @@ class Recorder:
         found: dict[Place, int] = {}
         if at.time_ms is not None and places:
             asked = [TopicPartition(topic, number, at.time_ms) for topic, number in places]
-            answers = self._consumer.offsets_for_times(asked, timeout=30)
+            answers = self._consumer.offsets_for_times(asked, timeout=PATIENCE)
             found = {(answer.topic, answer.partition): answer.offset for answer in answers}
         for place in places:
-            low, high = kafka.watermarks(self._consumer, *place)
+            low, high = kafka.watermarks(self._consumer, *place, patience=PATIENCE)
             offset = found.get(place, at.offset)
             if offset is None:
                 offset = low if at.word == "start" and not is_end else high

@@ -317,7 +317,7 @@ def _marks(settings: Settings, recording: Recording, names: list[str], prefix: s
     try:
         for name in names:
             for number in range(recording.manifest.topics[name].partitions):
-                _, high = kafka.watermarks(consumer, prefix + name, number)
+                _, high = kafka.watermarks(consumer, prefix + name, number, patience=60)
                 last = kafka.message_at(consumer, prefix + name, number, high - 1)
                 mark = None if last is None else Mark.of(last.headers())
                 if mark is not None and mark.recording == mine:

@@ -100,6 +100,6 @@ def summarise(change: Transition, windows: WindowRules) -> str:
         case CountRule():
             return f"{device} has {change.value:.0f} events within {windows.size_ms / 1000:g} s"
         case SilenceRule():
-            return f"{device} has sent nothing for {rule.after_seconds:g} s"
+            return f"{device} has sent nothing for {change.value:g} s"
         case AnomalyRule():
             return f"{device} behaves unusually: {number}{f' ({change.why})' if change.why else ''}"

@@ -96,6 +96,11 @@ def first_offset(fetched: list[Any]) -> int:
     return int(first.records.offsets[0]) if isinstance(first, Fetched) else int(first.offset)
 
 
+def last_offset(fetched: list[Any]) -> int:
+    """Return the last offset of what one fetch brought of a partition."""
+    return int(fetched[-1].offset)
+
+
 def to_columns(fetched: list[Any]) -> Records:
     """Join what one fetch brought of a partition."""
     if isinstance(fetched[0], Fetched):

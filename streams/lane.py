@@ -73,6 +73,8 @@ class LaneSettings:
     tunings: Tunings = field(default_factory=Tunings)
     device_ttl_ms: int = 0
     """How long a device may be silent before its state is given up; 0: for ever."""
+    trees_by: str = "kernel"
+    """Who computes half-space trees: the compiled kernel, or River, which it equals."""
 
 
 class Lane:
@@ -88,7 +90,7 @@ class Lane:
         self.place = np.zeros(0, np.int64)
         self.windows = WindowFold(settings.windows, len(self.source.scopes))
         self.rules = LaneRules(settings.rules, self.source, partition, settings.windows)
-        self.scorer = Scorer(settings.warm_up, settings.tunings.detectors) if self.source is READINGS else None
+        self.scorer = self._new_scorer() if self.source is READINGS else None
         self._overrides = settings.tunings.table([])
         self.last_tick = NEVER
 
@@ -179,6 +181,9 @@ class Lane:
         return out
 
     # --- steps ---
+
+    def _new_scorer(self) -> Scorer:
+        return Scorer(self.settings.warm_up, self.settings.tunings.detectors, self.settings.trees_by)
 
     def _next_tick(self, watermarks: NDArray[np.int64]) -> int | None:
         """Return the first row whose watermark passes a time at which silent devices are looked for."""
@@ -374,7 +379,10 @@ class Lane:
         self.rules = LaneRules(self.settings.rules, self.source, self.partition, self.settings.windows)
         self.rules.restore(state["rules"])
         if self.scorer is not None:
-            self.scorer = Scorer.restore(self.settings.warm_up, state["scorer"], self.settings.tunings.detectors)
+            settings = self.settings
+            self.scorer = Scorer.restore(
+                settings.warm_up, state["scorer"], settings.tunings.detectors, settings.trees_by
+            )
 
 
 def _texts(*texts: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

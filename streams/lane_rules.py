@@ -59,6 +59,7 @@ class LaneRules:
         self.openings = {rule.name: Openings() for rule in self.rules}
         self.last_seen = np.zeros(0, np.int64)
         self.sites = np.zeros(0, np.int64)
+        self.pauses = np.zeros((0, 2), np.float64)
         self._known = self._sited = 0
         self._matches = {rule.name: np.zeros(0, np.bool_) for rule in self.rules}
         self._timeouts: dict[str, NDArray[np.int64]] = {}
@@ -72,12 +73,13 @@ class LaneRules:
         changes: list[Change] = []
         last_seen = self.last_seen.copy()
         np.maximum.at(last_seen, rows, times)
+        pauses = self.pauses
         for rule in self.rules:
             openings = self.openings[rule.name]
             if isinstance(rule, CountRule):
                 self._fold_counts(rule, accepted, changes.append)
             elif isinstance(rule, SilenceRule):
-                self._fold_silence(rule, accepted, changes.append)
+                pauses = self._fold_silence(rule, accepted, changes.append)
             elif accepted.scores is not None:
                 on, off, quiet = _judge(rule, values, accepted.scores)
                 on &= self._matches[rule.name][rows]
@@ -90,7 +92,7 @@ class LaneRules:
             scores = accepted.scores if change.fires and isinstance(change.rule, AnomalyRule) else None
             why = explain(scores, change.at) if scores is not None else ""
             self._send(names, change, Cause(unit, site, int(raw.times[event]), int(raw.offsets[event]), why), out)
-        self.last_seen = last_seen
+        self.last_seen, self.pauses = last_seen, pauses
         self.sites[rows] = accepted.sites
 
     def advance(  # noqa: PLR0913, PLR0917  # what a lane's advance knows
@@ -116,13 +118,13 @@ class LaneRules:
             if isinstance(rule, CountRule):
                 self._resolve_counts(rule, final, closed, send)
             elif isinstance(rule, SilenceRule):
-                timeout = int(rule.after_seconds * 1000)
+                timeout = devices.silence_timeouts(int(rule.after_seconds * 1000), rule.intervals, self.pauses)
                 silent = matches & ~openings.is_open & (self.last_seen >= 0)
                 silent &= self.last_seen + timeout <= watermark_ms // devices.TICK_MS * devices.TICK_MS
                 for row in np.flatnonzero(silent).tolist():
                     openings.is_open[row] = True
-                    openings.started[row] = self.last_seen[row] + timeout
-                    send(Change(rule, row, -1, True, int(openings.started[row]), 0, rule.after_seconds))
+                    openings.started[row] = self.last_seen[row] + timeout[row]
+                    send(Change(rule, row, -1, True, int(openings.started[row]), 0, timeout[row] / 1000))
 
     def silent_for(self, names: Names, ttl_ms: int, watermark_ms: int) -> NDArray[np.bool_]:
         """Return which devices have sent nothing for so long."""
@@ -142,11 +144,12 @@ class LaneRules:
                 change = Change(rule, row, -1, False, int(openings.started[row]), ended, ttl_ms / 1000)
                 self._send(names, change, Cause("", int(self.sites[row]), *source, why), out)
 
-    def _fold_silence(self, rule: SilenceRule, accepted: Accepted, send: Send) -> None:
+    def _fold_silence(self, rule: SilenceRule, accepted: Accepted, send: Send) -> NDArray[np.float64]:
+        """Judge a rule over a batch; return the devices' pauses after it."""
         openings = self.openings[rule.name]
         rows, times = accepted.rows, accepted.times
-        timeout = int(rule.after_seconds * 1000)
-        for row, at, is_silent in devices.fold_silence(
+        pauses = self.pauses.copy()
+        for row, at, is_silent, timeout in devices.fold_silence(
             rows,
             times,
             accepted.watermarks,
@@ -154,11 +157,15 @@ class LaneRules:
             self._timeouts[rule.name],
             self.last_seen.copy(),
             openings.is_open,
+            pauses,
+            rule.intervals,
         ).tolist():
             if is_silent:
                 openings.started[row] = _last_before(rows, times, self.last_seen, row, at) + timeout
             started = int(openings.started[row])
-            send(Change(rule, row, at, bool(is_silent), started, int(times[at]), rule.after_seconds))
+            waited = timeout / 1000 if is_silent else rule.after_seconds
+            send(Change(rule, row, at, bool(is_silent), started, int(times[at]), waited))
+        return pauses
 
     def _fold_counts(self, rule: CountRule, accepted: Accepted, send: Send) -> None:
         """Interleave "the count was reached" and "a window closed" in the order of the events."""
@@ -214,6 +221,7 @@ class LaneRules:
         if count == self._known:
             return
         self.last_seen = grown(self.last_seen, count, -1)
+        self.pauses = grown(self.pauses, len(self.last_seen))
         self.sites = grown(self.sites, count)
         self.sites[self._sited : count] = names.site_of[self._sited : count]
         self._sited = count
@@ -236,16 +244,18 @@ class LaneRules:
         return {
             "last_seen": self.last_seen[: self._sited],
             "sites": self.sites[: self._sited],
-            "openings": {name: openings.snapshot() for name, openings in self.openings.items()},
+            "pauses": self.pauses[: self._sited],
+            "openings": {name: openings.snapshot(self._sited) for name, openings in self.openings.items()},
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over a snapshot; which devices match is found anew."""
         self.last_seen, self.sites = state["last_seen"].copy(), state["sites"].copy()
         self._sited = len(self.sites)
+        self.pauses = state["pauses"][: self._sited].copy()
         for name, openings in state.get("openings", {}).items():
             if name in self.openings:
-                self.openings[name] = Openings.restore(openings)
+                self.openings[name] = Openings.restore(openings, self._sited)
 
 
 def _judge(rule: Rule, values: NDArray[np.float64], scores: Scores) -> tuple[NDArray[np.bool_], NDArray[np.bool_], int]:

@@ -53,6 +53,29 @@ class ModelRegistry:
 
     def train(self, sensor_type: str, sample: NDArray[np.float64], now: datetime) -> tuple[ModelVersion, ActiveModel]:
         """Train on squashed features (n, features), store the model and make it the active one."""
+        record, model, facts = self._trained(sensor_type, sample, now)
+        _write(self._description(sensor_type), facts)
+        return record, ActiveModel(record.version, isolation_forest.flatten(model))
+
+    def train_first(
+        self, sensor_type: str, sample: NDArray[np.float64], now: datetime
+    ) -> tuple[ModelVersion, ActiveModel]:
+        """Train as ``train`` does, unless somebody made a usable model active meanwhile: then return that one.
+
+        Several workers that share a folder may train the first model of a type at the same time, each from what it saw.
+        The first one's counts for all.
+        """
+        record, model, facts = self._trained(sensor_type, sample, now)
+        description = self._description(sensor_type)
+        if not _write_new(description, facts):
+            first = self._active(description)
+            if first is not None:
+                return first
+            _write(description, facts)
+        return record, ActiveModel(record.version, isolation_forest.flatten(model))
+
+    def _trained(self, sensor_type: str, sample: NDArray[np.float64], now: datetime) -> tuple[ModelVersion, Any, bytes]:
+        """Train and store a model; return its record, itself, and what describes it as the active one."""
         model = isolation_forest.train(sample)
         fingerprint = hashlib.sha256(np.ascontiguousarray(sample).tobytes()).hexdigest()[:8]
         version = f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{fingerprint}"
@@ -70,23 +93,42 @@ class ModelRegistry:
                 Metric(name="score_p99", value=float(np.quantile(scores, 0.99))),
             ),
         )
-        self._store(record, model)
-        return record, ActiveModel(version, isolation_forest.flatten(model))
+        return record, model, self._store(record, model)
 
     def load_active(self) -> dict[str, ActiveModel]:
         """Return the active model of each sensor type; one that cannot be read is said in the log and left out."""
         found: dict[str, ActiveModel] = {}
         for description in sorted(self._root.glob("*/active.json")):
-            try:
-                facts = json.loads(description.read_text())
-                if facts["features"] != list(features.NAMES):
-                    log.warning("model_ignored", model=facts["version"], reason="trained on other features")
-                    continue
-                model = _load(self._root / facts["location"])
-                found[facts["sensor_type"]] = ActiveModel(facts["version"], isolation_forest.flatten(model))
-            except Exception as error:  # noqa: BLE001  # damaged files raise whatever their bytes provoke
-                log.warning("model_ignored", path=str(description), reason=f"{type(error).__name__}: {error}")
+            active = self._active(description)
+            if active is not None:
+                found[active[0].sensor_type] = active[1]
         return found
+
+    def _active(self, description: Path) -> tuple[ModelVersion, ActiveModel] | None:
+        """Return what a description names as active; None, and a line in the log, if it cannot be used."""
+        try:
+            facts = json.loads(description.read_text())
+            if facts["features"] != list(features.NAMES):
+                log.warning("model_ignored", model=facts["version"], reason="trained on other features")
+                return None
+            model = _load(self._root / facts["location"])
+            record = ModelVersion(
+                sensor_type=facts["sensor_type"],
+                version=facts["version"],
+                algorithm=facts["algorithm"],
+                status=ModelStatus.ACTIVE,
+                location=facts["location"],
+                trained_at=datetime.fromisoformat(facts["trained_at"]),
+                training_rows=facts["training_rows"],
+                metrics=tuple(Metric(name=name, value=value) for name, value in facts["metrics"].items()),
+            )
+            return record, ActiveModel(record.version, isolation_forest.flatten(model))
+        except Exception as error:  # noqa: BLE001  # damaged files raise whatever their bytes provoke
+            log.warning("model_ignored", path=str(description), reason=f"{type(error).__name__}: {error}")
+            return None
+
+    def _description(self, sensor_type: str) -> Path:
+        return self._root / _folder_name(sensor_type) / "active.json"
 
     def load(self, sensor_type: str, version: str) -> ActiveModel | None:
         """Return one version of a model, active or not; None, and a line in the log, if it cannot be read."""
@@ -113,7 +155,8 @@ class ModelRegistry:
                 return {facts["sensor_type"]: model}
         raise EnvironmentProblemError(f"there is no usable model {version} below {self._root}")
 
-    def _store(self, record: ModelVersion, model: Any) -> None:
+    def _store(self, record: ModelVersion, model: Any) -> bytes:
+        """Store a model; return its description."""
         import skops.io  # noqa: PLC0415  # slow to import, needed when a model is stored or loaded
 
         path = self._root / record.location
@@ -129,7 +172,7 @@ class ModelRegistry:
             "training_rows": record.training_rows,
             "metrics": {metric.name: metric.value for metric in record.metrics},
         }
-        _write(path.with_name("active.json"), json.dumps(facts, indent=1).encode())
+        return json.dumps(facts, indent=1).encode()
 
 
 def _load(path: Path) -> Any:
@@ -145,6 +188,19 @@ def _write(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     beside.replace(path)
+
+
+def _write_new(path: Path, content: bytes) -> bool:
+    """Write a file that is not there yet; return False if it is. A reader sees all of it or nothing."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
+    _write(beside, content)
+    try:
+        os.link(beside, path)
+    except FileExistsError:
+        return False
+    finally:
+        beside.unlink()
+    return True
 
 
 def _folder_name(sensor_type: str) -> str:

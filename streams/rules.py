@@ -93,10 +93,14 @@ class CountRule(_Rule):
 
 
 class SilenceRule(_Rule):
-    """Fires when nothing was heard for ``after_seconds`` of event time; resolved by the next event."""
+    """Fires when nothing was heard for ``after_seconds`` of event time; resolved by the next event.
+
+    Nor before ``intervals`` of the device's own usual pauses have passed: who speaks rarely is not silent so soon.
+    """
 
     kind: Literal["silence"]
     after_seconds: Annotated[float, Field(ge=0.001, le=YEAR_SECONDS)]
+    intervals: Annotated[float, Field(ge=0, le=10_000)] = 0.0
 
 
 Rule = AnomalyRule | LevelRule | CountRule | SilenceRule
@@ -204,15 +208,15 @@ class Openings:
         transitions: NDArray[np.int64] = out[:filled]
         return transitions
 
-    def snapshot(self) -> dict[str, NDArray[Any]]:
-        """Return what ``restore`` needs."""
-        return {"is_open": self.is_open, "started": self.started, "last": self.last}
+    def snapshot(self, devices: int) -> dict[str, NDArray[Any]]:
+        """Return what ``restore`` needs, of so many devices: how much room there is beside them is no state."""
+        return {name: getattr(self, name)[:devices] for name in ("is_open", "started", "last")}
 
     @classmethod
-    def restore(cls, state: dict[str, NDArray[Any]]) -> Openings:
+    def restore(cls, state: dict[str, NDArray[Any]], devices: int) -> Openings:
         """Return the openings of a snapshot."""
         openings = cls()
-        openings.is_open = state["is_open"].copy()
-        openings.started = state["started"].copy()
-        openings.last = state["last"].copy()
+        openings.is_open = state["is_open"][:devices].copy()
+        openings.started = state["started"][:devices].copy()
+        openings.last = state["last"][:devices].copy()
         return openings

@@ -25,8 +25,8 @@ from streams.alarms import AlarmFold
 from streams.arrays import grown
 from streams.detectors.adaptive import AdaptiveFold
 from streams.detectors.deviation import DeviationFold
-from streams.detectors.half_space_trees import HalfSpaceTreesFold
 from streams.detectors.multivariate import MultivariateFold
+from streams.detectors.river_half_space_trees import TREES_BY
 from streams.pace import PaceFold
 from streams.policy import EVIDENCE_THRESHOLD, PolicyFold, as_score
 from streams.tuning import DETECTORS, SUDDEN, THRESHOLD, VOTERS, PlanFold
@@ -76,7 +76,7 @@ class Scores:
 class Scorer:
     """State of one partition; rows are channels (one sensor type of one device), models sensor types."""
 
-    def __init__(self, warm_up: int, voters: Sequence[str] = VOTERS) -> None:
+    def __init__(self, warm_up: int, voters: Sequence[str] = VOTERS, trees_by: str = "kernel") -> None:
         self.warm_up = warm_up
         self._votes = np.array([name in voters for name in DETECTORS[:MULTIVARIATE]])
         self._together_votes = DETECTORS[MULTIVARIATE] in voters
@@ -87,7 +87,7 @@ class Scorer:
         self.adaptive = AdaptiveFold()
         self.deviation = DeviationFold()
         self.multivariate = MultivariateFold()
-        self.trees = HalfSpaceTreesFold()
+        self.trees = TREES_BY[trees_by]()
         self.policy = PolicyFold(2)
         self.alarms = AlarmFold()
 
@@ -167,9 +167,11 @@ class Scorer:
         return parts | {"seen": self.seen, "stats": self.stats}
 
     @classmethod
-    def restore(cls, warm_up: int, state: dict[str, Any], voters: Sequence[str] = VOTERS) -> Self:
+    def restore(
+        cls, warm_up: int, state: dict[str, Any], voters: Sequence[str] = VOTERS, trees_by: str = "kernel"
+    ) -> Self:
         """Return a scorer that goes on where the snapshot was taken."""
-        scorer = cls(warm_up, voters)
+        scorer = cls(warm_up, voters, trees_by)
         scorer.seen, scorer.stats = state["seen"].copy(), state["stats"].copy()
         for part in cls._PARTS:
             setattr(scorer, part, type(getattr(scorer, part)).restore(state[part]))

@@ -17,16 +17,16 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import faust
 from aiokafka import TopicPartition
-from aiokafka.errors import IllegalStateError
+from aiokafka.errors import IllegalStateError, KafkaError
 from faust.exceptions import ImproperlyConfigured
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
-from streams.fetcher import first_offset, to_columns, use_columns
+from streams.fetcher import first_offset, last_offset, to_columns, use_columns
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
@@ -37,11 +37,11 @@ if TYPE_CHECKING:
 
 
 class Ledger:
-    """Which delivered batches of one partition are acknowledged, in order of delivery."""
+    """Which delivered batches of one partition are acknowledged, in order of delivery; ``done`` is where it begins."""
 
-    def __init__(self) -> None:
+    def __init__(self, done: int | None = None) -> None:
         self._open: OrderedDict[int, bool] = OrderedDict()
-        self._committable: int | None = None
+        self._committable = done
 
     def deliver(self, last_offset: int) -> None:
         """Note a batch that goes to an agent, by the offset of its last record."""
@@ -93,13 +93,56 @@ class RawSchema(faust.Schema):
         return message.value
 
 
+GATHER_SECONDS: Final = 0.02
+"""How long a consumer that is behind goes on fetching before it hands over what it has."""
+
+
 class BatchConsumerThread(driver.AIOKafkaConsumerThread):
-    """Makes the aiokafka consumer with a fetch wait of our own (Faust's is fixed at 1.5 s)."""
+    """Makes the aiokafka consumer with a fetch wait of our own (Faust's is fixed at 1.5 s), and gathers when behind."""
 
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = self.app.fetch_wait_ms  # noqa: SLF001  # read when the consumer starts
         return consumer
+
+    async def _fetch_records(
+        self,
+        consumer: AIOKafkaConsumer,
+        active_partitions: set[TP],
+        timeout: float | None = None,  # noqa: ASYNC109  # Faust's signature
+        max_records: int | None = None,
+    ) -> dict[Any, list[Any]]:
+        """Fetch once, and for a while again where hot partitions have more: what is behind comes in larger batches.
+
+        A broker may answer with little at a time (one produced batch, or a full fetch), and each hand-over to the
+        application's thread costs more than another fetch.
+        """
+        generation, until = self.app.consumer_generation_id, time.monotonic() + GATHER_SECONDS
+        fetch = super()._fetch_records
+        found: dict[Any, list[Any]] = await fetch(consumer, active_partitions, timeout, max_records)
+        room = (max_records or 0) - sum(map(len, found.values()))
+        while room > 0 and found and self._is_behind(consumer, found) and (left := until - time.monotonic()) > 0:
+            try:
+                more = await fetch(consumer, active_partitions, left, room)
+            except KafkaError:
+                break  # it comes again with the next fetch; what was found must not be lost
+            if self.app.consumer_generation_id != generation:
+                found = more  # what was found before is sought again after a rebalance
+                break
+            for tp, records in more.items():
+                found.setdefault(tp, []).extend(records)
+                room -= len(records)
+            if not more:
+                break
+        return found
+
+    def _is_behind(self, consumer: AIOKafkaConsumer, found: dict[Any, list[Any]]) -> bool:
+        """Say whether the broker has more of a hot partition than was found of it."""
+        return any(
+            (consumer.highwater(tp) or 0) > last_offset(records) + 1
+            for tp, records in found.items()
+            if tp.topic in self.app.hot_topics and records
+        )
 
 
 class BatchConsumer(driver.Consumer):
@@ -220,12 +263,14 @@ class BatchConsumer(driver.Consumer):
     async def perform_seek(self) -> None:
         """Go back to what is committed, or to the offsets that the application names for hot partitions.
 
-        Everything after it is delivered again, so the ledgers start anew.
+        Everything after it is delivered again, so the ledgers start anew. What the application names may be committed:
+        a state may include more than was committed before its owner ended, and perhaps no record comes any more.
         """
         self.ledgers.clear()
         await super().perform_seek()
         hot = {tp for tp in self.assignment() if self.is_hot(tp.topic)}
         offsets = await self.app.start_offsets(hot)
+        self.ledgers |= {tp: Ledger(offset) for tp, offset in offsets.items()}
         if self.app.conf.consumer_auto_offset_reset == "earliest":
             offsets = await self._beginnings(hot - offsets.keys()) | offsets
         if offsets:

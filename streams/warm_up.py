@@ -9,6 +9,8 @@ import numpy as np
 
 from fleetwatch import avro, topics
 from fleetwatch.record_batch import Records, read_batch, write_batches
+from fleetwatch.recording.form import form_of
+from fleetwatch.recording.rows import Messages, encode_rows, read_payload
 from fleetwatch.records import Box, CameraDetection, SensorReading, from_millis
 from streams.batch import ActiveModel, RawBatch
 from streams.detectors import isolation_forest
@@ -59,6 +61,12 @@ def compile_kernels() -> float:
         batches = write_batches(records.keys, records.values, 0, max_bytes=1 << 20)
         for batch in batches:
             read_batch(batch._build())  # noqa: SLF001  # the producer's side of it
+        form = form_of(topic)
+        places = np.zeros(count, np.int64)
+        payload, _ = encode_rows(form, Messages(places, records.offsets, times, records.keys, records.values))
+        rows, _ = read_payload(form, payload, count)
+        rows.take(places == 0).shifted(1000).values()
+        rows.keys()
         lane.early()
         lane.advance(1_700_000_060_000, 1_700_000_060_000)
     return time.monotonic() - began

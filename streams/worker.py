@@ -73,6 +73,7 @@ def lane_settings(settings: Settings) -> LaneSettings:
         rules=load_rules(settings.rules_file),
         max_skew_ms=int(settings.max_skew_seconds * 1000),
         device_ttl_ms=int(settings.device_ttl_seconds * 1000),
+        trees_by=settings.trees_by,
         warm_up=settings.warm_up_readings,
         tunings=load_tunings(settings.detection_file),
     )
@@ -87,6 +88,8 @@ class _Held:
     models: dict[str, ActiveModel]
     stale_keys: frozenset[bytes] = frozenset()
     careful_until: int = 0
+    done: int = 0
+    """The offset after what the last manifest includes."""
     events: list[Any] = field(default_factory=list)
     by_clock: list[Message] = field(default_factory=list)
     is_dirty: bool = False
@@ -104,6 +107,7 @@ class _Cut:
     by_clock: list[Message]
     blocks: list[tuple[bytes, bytes]]
     manifest: tuple[bytes, bytes]
+    next_offset: int
 
     def blocks_to_write(self) -> list[Block]:
         """Return what changed."""
@@ -153,7 +157,7 @@ class Worker:
             self._loading |= dict.fromkeys(((topic, partition) for topic in names), task)
 
     async def offsets(self, lanes: set[LaneId]) -> dict[LaneId, int]:
-        """Return where lanes go on whose state says so; waits until they are loaded."""
+        """Return the offsets after what lanes' written state includes; waits until they are loaded."""
         self.assign(lanes)
         while waiting := {self._loading[lane] for lane in lanes & self._loading.keys()}:
             await asyncio.wait(waiting)
@@ -205,6 +209,7 @@ class Worker:
             except (ValueError, KeyError) as error:
                 log.warning("state_ignored", lane=name, reason=str(error))
                 held.lane.next_offset = found.next_offset
+            held.done = held.lane.next_offset
             log.info("lane_restored", topic=topic, partition=partition, next_offset=held.lane.next_offset)
         return held
 
@@ -273,7 +278,7 @@ class Worker:
     async def _train(self, sensor_type: str, sample: Any) -> None:
         try:
             record, active = await asyncio.to_thread(
-                self._registry.train, sensor_type, sample, datetime.now(UTC).replace(microsecond=0)
+                self._registry.train_first, sensor_type, sample, datetime.now(UTC).replace(microsecond=0)
             )
         except Exception:
             log.exception("training_failed", sensor_type=sensor_type)
@@ -313,6 +318,8 @@ class Worker:
         for part in (_Cut.blocks_to_write, _Cut.manifest_to_write):
             cuts, more = await self._write(cuts, part)
             busy += more
+        for cut in cuts:
+            cut.held.done = cut.next_offset
         if any(cut.by_clock for cut in cuts):
             for cut in cuts:
                 self._outbox.send(blocks_of(cut.by_clock), cut.partition)
@@ -367,7 +374,7 @@ class Worker:
         }
         blocks = held.writer.write(snapshot)
         manifest = held.writer.manifest(held.lane.next_offset)
-        return _Cut(topic, partition, held, events, by_clock, blocks, manifest)
+        return _Cut(topic, partition, held, events, by_clock, blocks, manifest, held.lane.next_offset)
 
     def _is_mine(self, cut: _Cut) -> bool:
         """Say whether the lane of a cut is still held: it may have been revoked while something was awaited."""

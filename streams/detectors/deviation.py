@@ -16,8 +16,9 @@ can tell, which matters where it reports every second and one false alarm a week
 
 - Outliers are cut before they are learned (at three deviations, levels at two), so that faults teach nothing.
 - Few readings count for less: z of Student's t is taken as one of the normal distribution (Wallace 1959).
-- For a device that leaps by nature z is scaled down, each kind by itself, so that one reading in 200 begins an episode
-  beyond 3.5. What is typical is followed by small steps (Robbins and Monro 1951).
+- A value is no less likely than by the device's own tail: a Weibull distribution through what one reading in 20 and one
+  in 200 exceed. For levels and noise z is scaled down so that one reading in 200 begins an episode beyond 3.5. These
+  quantiles are followed by small steps (Robbins and Monro 1951).
 
 After a gap the reading before says nothing about the next one.
 """
@@ -41,6 +42,7 @@ VALUE, LEVEL, NOISE, STUCK = range(4)
 SETTLE: Final = 20
 """Readings of a device before it is judged."""
 _LIMIT: Final = 1e150
+_FAR: Final = 1e6
 _CUT: Final = 3.0
 _WIDE: Final = 8.0
 """A single reading moves the short means by no more deviations than this: one spike is no new level, and no noise."""
@@ -49,6 +51,13 @@ _CUT_LEVEL, _KEPT = 2.0, 0.92
 _SHORT, _LONG, _SCALE, _SLOW, _QUICK = 1.0 / 16.0, 1.0 / 128.0, 1.0 / 512.0, 1.0 / 2048.0, 1.0 / 8.0
 _LEVEL_FROM: Final = 128
 _TYPICAL, _RARE, _TYPICAL_STEP = 3.5, 1.0 / 200.0, 0.5
+_OFTEN_STEP, _SELDOM_STEP = 0.03, 0.06
+_NORMAL_OFTEN, _NORMAL_RATIO = 1.96, 1.434
+"""Of the normal distribution: what one reading in 20 exceeds, and by what factor one in 200 exceeds that."""
+_DOUBT: Final = 0.15
+"""By so much the factor may err: a tail counts as heavier than normal from there on."""
+_LOG_20: Final = math.log10(20.0)
+_LOG_RATIO: Final = math.log(math.log(200.0) / math.log(20.0))
 _PRIOR: Final = 4.0
 """Repeats of repeats are taken to be as frequent as repeats until so many were seen."""
 _EPISODE: Final = 20
@@ -70,7 +79,8 @@ _BAR: Final = 6.5
     _VQ,
     _K,
     _P,
-    _BIG,
+    _OFTEN,
+    _SELDOM,
     _BIG_LEVEL,
     _BIG_NOISE,
     _STAYS,
@@ -78,8 +88,8 @@ _BAR: Final = 6.5
     _LAST,
     _LAST_LEVEL,
     _LAST_NOISE,
-) = range(21)
-WIDTH: Final = 21
+) = range(22)
+WIDTH: Final = 22
 
 
 @njit(cache=True, nogil=True)
@@ -93,7 +103,15 @@ def _tail(z):
 @njit(cache=True, nogil=True)
 def _normal(z, n):
     """Z of Student's t with n degrees of freedom as one of the normal distribution (Wallace 1959)."""
+    z = min(z, _FAR)
     return math.sqrt(n * math.log(1.0 + z * z / n))
+
+
+@njit(cache=True, nogil=True)
+def _own_tail(z, often, seldom):
+    """-log10 of the chance of z by a Weibull tail through what one reading in 20 and one in 200 exceed."""
+    shape = _LOG_RATIO / math.log(max(seldom / often - _DOUBT, _NORMAL_RATIO))
+    return _LOG_20 * (z / often) ** shape
 
 
 @njit(cache=True, nogil=True)
@@ -110,7 +128,8 @@ def _fold(rows, values, gaps, stats, evidence, size, which, centre, spread):
         n = s[_N]
         if n == 0.0:
             s[_PREV] = s[_U] = s[_L] = x
-            s[_BIG : _BIG + 3] = _TYPICAL
+            s[_OFTEN], s[_SELDOM] = _NORMAL_OFTEN, _NORMAL_OFTEN * _NORMAL_RATIO
+            s[_BIG_LEVEL] = s[_BIG_NOISE] = _TYPICAL
             s[_LAST : _LAST + 3] = -_EPISODE
         floor = 1e-9 * abs(s[_L]) + 1e-12
         deviation_x = math.sqrt(s[_VX]) + floor
@@ -135,17 +154,18 @@ def _fold(rows, values, gaps, stats, evidence, size, which, centre, spread):
         repeats = s[_K] + 1.0 if n > 0.0 and x == s[_PREV] and not gaps[i] else 0.0
         centre[i] = expected
         spread[i] = deviation_r
-        best, name = 0.0, VALUE
+        name = VALUE
         if n >= SETTLE:
             freedom = min(n, 1.0 / _SCALE)
-            z[VALUE] = _normal(abs(r) / deviation_r, freedom)
+            far = min(abs(r) / deviation_r, _FAR)
+            z[VALUE] = _normal(far, freedom)
             z[LEVEL] = _normal(abs(away) / deviation_u, freedom / 4.0) if n >= _LEVEL_FROM else 0.0
             z[NOISE] = _normal(max(q - s[_MQ], 0.0) / deviation_q, freedom / 4.0) if n >= _LEVEL_FROM else 0.0
-            for k in range(3):
-                scaled = z[k] * _TYPICAL / s[_BIG + k]
-                if scaled > best:
-                    best, name = scaled, k
-            e = _tail(best)
+            e = min(_tail(z[VALUE]), _own_tail(far, s[_OFTEN], s[_SELDOM]))
+            for k in range(LEVEL, STUCK):
+                other = _tail(z[k] * _TYPICAL / s[_SELDOM + k])
+                if other > e:
+                    e, name = other, k
             share = (s[_P] * n + 1.0) / (n + 2.0)
             stay = (s[_STAYS] + _PRIOR * share) / (s[_CHANCES] + _PRIOR)
             each = -math.log10(min(max(share, stay) + 0.02, 1.0))
@@ -158,15 +178,22 @@ def _fold(rows, values, gaps, stats, evidence, size, which, centre, spread):
             if stuck > e:
                 e, name = stuck, STUCK
             evidence[i] = e
-            size[i] = max(best, math.sqrt(4.605170186 * e))
+            size[i] = math.sqrt(4.605170186 * e)
             which[i] = name
             is_stuck = name == STUCK and e >= _BAR
+            is_far = name == VALUE and e >= _BAR
+            if not is_far and n - s[_LAST] > _EPISODE:
+                s[_OFTEN] += _OFTEN_STEP * (0.95 if far > s[_OFTEN] else -0.05)
+                s[_OFTEN] = max(s[_OFTEN], 1.0)
+            z[VALUE] = far
             for k in range(3):
-                if z[k] <= s[_BIG + k]:
-                    s[_BIG + k] = max(s[_BIG + k] - _TYPICAL_STEP * _RARE, _TYPICAL)
+                least = s[_OFTEN] * _NORMAL_RATIO if k == VALUE else _TYPICAL
+                step = _SELDOM_STEP if k == VALUE else _TYPICAL_STEP
+                if z[k] <= s[_SELDOM + k]:
+                    s[_SELDOM + k] = max(s[_SELDOM + k] - step * _RARE, least)
                     continue
-                if n - s[_LAST + k] > _EPISODE:
-                    s[_BIG + k] += _TYPICAL_STEP * (1.0 - _RARE)
+                if n - s[_LAST + k] > _EPISODE and not (k == VALUE and is_far):
+                    s[_SELDOM + k] += step * (1.0 - _RARE)
                 s[_LAST + k] = n
         else:
             evidence[i] = np.nan

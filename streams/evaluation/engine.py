@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from fleetwatch.byte_column import ByteColumn
     from streams.lane import LaneSettings
 
 
@@ -35,7 +36,11 @@ class Engine:
         self.models: dict[str, ActiveModel] = {}
 
     def feed(
-        self, topic: str, keys: Sequence[bytes], values: Sequence[bytes], times_ms: Sequence[int] | NDArray[np.int64]
+        self,
+        topic: str,
+        keys: Sequence[bytes | None],
+        values: Sequence[bytes | None],
+        times_ms: Sequence[int] | NDArray[np.int64],
     ) -> Outputs:
         """Fold the next records of a topic in; ``times_ms`` are the broker's."""
         lane = self._lanes.get(topic)
@@ -62,7 +67,7 @@ class Engine:
 
 def encode_readings(
     device: str, sensor_types: Sequence[str], times_ms: NDArray[np.int64], values: NDArray[np.float64]
-) -> list[bytes]:
+) -> ByteColumn:
     """Return readings of one device as on the wire; ``values`` (rows, sensor types), ``seq`` counts readings.
 
     ``times_ms`` (rows): all sensor types of a row have the same event time.
@@ -77,4 +82,4 @@ def encode_readings(
     batch.ints[slots["event_time"]] = np.repeat(times_ms, kinds)
     batch.ints[slots["seq"]] = np.arange(rows * kinds)
     batch.floats[slots["value"]] = values.reshape(-1)
-    return [value or b"" for value in columns.encode_batch(batch, SensorReading)]
+    return columns.encode_batch(batch, SensorReading)

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from fleetwatch.byte_column import ByteColumn
+
 STRICTNESS: Final = tuple(round(0.1 * step, 1) for step in range(-8, 13))
 """Thresholds that are tried for the best one, relative to the shipped one."""
 WARM_UP: Final = 40
@@ -44,7 +46,7 @@ class Series:
     name: str
     times: NDArray[np.int64]
     values: NDArray[np.float64]
-    messages: tuple[bytes, ...]
+    messages: ByteColumn
     windows: tuple[tuple[int, int], ...]
 
     def __len__(self) -> int:
@@ -91,7 +93,7 @@ def _load_series(path: Path, name: str, windows: Sequence[tuple[str, str]]) -> S
         name,
         times,
         values[:, 0],
-        tuple(encode_readings(name, [name], times, values)),
+        encode_readings(name, [name], times, values),
         tuple((int(found[0]), int(found[-1])) for found in within if len(found)),
     )
 

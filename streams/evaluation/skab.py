@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from fleetwatch.byte_column import ByteColumn
+
 CALIBRATION: Final = 400
 WARM_UP: Final = 40
 _LABELS: Final = ("datetime", "anomaly", "changepoint")
@@ -41,7 +43,7 @@ class Run:
     name: str
     channels: int
     times: NDArray[np.int64]
-    messages: tuple[bytes, ...]
+    messages: ByteColumn
     labels: NDArray[np.bool_]
 
 
@@ -82,7 +84,7 @@ def _load_run(path: Path, name: str) -> Run:
         values = np.array([[float(row[channel]) for channel in channels] for row in rows])
     except (OSError, KeyError, IndexError, ValueError, TypeError) as error:
         raise EnvironmentProblemError(f"{path}: no run with datetime, channels and anomaly ({error})") from None
-    messages = tuple(encode_readings(name, channels, times, values))
+    messages = encode_readings(name, channels, times, values)
     return Run(name, len(channels), np.repeat(times, len(channels)), messages, labels)
 
 

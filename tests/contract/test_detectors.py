@@ -19,12 +19,20 @@ from hypothesis import strategies as st
 
 from streams import detectors, features, tuning
 from streams.batch import ActiveModel
-from streams.detectors import adaptive, deviation, half_space_trees, isolation_forest, multivariate
+from streams.detectors import (
+    adaptive,
+    deviation,
+    half_space_trees,
+    isolation_forest,
+    multivariate,
+    river_half_space_trees,
+)
 from streams.detectors.adaptive import AdaptiveFold
 from streams.detectors.deviation import DeviationFold
 from streams.detectors.half_space_trees import HalfSpaceTreesFold
 from streams.detectors.isolation_forest import FlatForest
 from streams.detectors.multivariate import MultivariateFold
+from streams.detectors.river_half_space_trees import RiverHalfSpaceTreesFold
 from streams.pace import PaceFold
 from streams.policy import as_score
 from streams.scoring import Scorer
@@ -47,7 +55,7 @@ class Detector(Protocol):
 class Trees:
     """Needs kinds and features only."""
 
-    def __init__(self, fold: HalfSpaceTreesFold | None = None) -> None:
+    def __init__(self, fold: Any = None) -> None:
         self._fold = fold or HalfSpaceTreesFold()
 
     def fold(self, kinds: np.ndarray, rows: np.ndarray, values: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -58,7 +66,7 @@ class Trees:
         return self._fold.snapshot()
 
     def restore(self, stored: dict[str, Any]) -> Trees:
-        return Trees(HalfSpaceTreesFold.restore(stored))
+        return Trees(type(self._fold).restore(stored))
 
 
 @cache
@@ -185,6 +193,7 @@ MAKERS = {
     deviation.__name__: Deviation,
     multivariate.__name__: Multivariate,
     half_space_trees.__name__: Trees,
+    river_half_space_trees.__name__: lambda: Trees(RiverHalfSpaceTreesFold()),
     isolation_forest.__name__: Forest,
     "scorer, online": lambda: Whole("online"),
     "scorer, batch": lambda: Whole("batch"),
@@ -223,6 +232,17 @@ def name(request: pytest.FixtureRequest) -> str:
 def test_every_detector_is_under_this_contract() -> None:
     modules = {f"{detectors.__name__}.{module.name}" for module in pkgutil.iter_modules(detectors.__path__)}
     assert modules <= MAKERS.keys()
+
+
+def test_river_and_the_kernel_say_the_same_and_take_over_from_each_other() -> None:
+    kinds, _, _, x = stream()
+    kernel, river = HalfSpaceTreesFold(), RiverHalfSpaceTreesFold()
+    first, second = slice(0, 700), slice(700, None)
+    assert np.array_equal(kernel.fold(kinds[first], x[first]), river.fold(kinds[first], x[first]), equal_nan=True)
+    taken_over = RiverHalfSpaceTreesFold.restore(kernel.snapshot()), HalfSpaceTreesFold.restore(river.snapshot())
+    rest = kernel.fold(kinds[second], x[second])
+    for fold in taken_over:
+        assert np.array_equal(fold.fold(kinds[second], x[second]), rest, equal_nan=True)
 
 
 def test_input_is_not_changed(name: str) -> None:

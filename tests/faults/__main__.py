@@ -15,7 +15,7 @@ from tests.faults.report import as_json
 if TYPE_CHECKING:
     from tests.faults.report import Outcome, Scenario
 
-MODULES = ("tests.faults.sinks",)
+MODULES = ("tests.faults.streams", "tests.faults.sinks")
 
 
 def main() -> int:

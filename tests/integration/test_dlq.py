@@ -31,7 +31,7 @@ def send(settings: Settings, key: bytes, value: bytes, headers: Any = None) -> A
     done: list[Any] = []
     producer = Producer(kafka.producer_config(settings))
     producer.produce(topics.READINGS, value, key, headers=headers, on_delivery=lambda _, message: done.append(message))
-    assert producer.flush(30) == 0
+    assert producer.flush(120) == 0
     return done[0]
 
 
@@ -43,7 +43,7 @@ def refuse(settings: Settings, message: Any) -> DeadLetter:
     ((_, key, letter),) = lane.process(raw, {}).messages
     producer = Producer(kafka.producer_config(settings))
     producer.produce(topics.DEAD_LETTERS, letter, key)
-    assert producer.flush(30) == 0
+    assert producer.flush(120) == 0
     return avro.decode(letter, DeadLetter)
 
 

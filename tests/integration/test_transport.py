@@ -145,6 +145,7 @@ async def test_a_seek_without_a_commit_goes_back_to_the_beginning_or_where_the_a
         before = await seek()
         await probe.until_got(0, list(range(30)), before)
         await probe.until_got(1, list(range(17, 30)), before)
+        assert (await probe.commit()) == {0: None, 1: 17, 2: None, 3: None}
         for batch in probe.batches[before:]:
             batch.event.ack()
         assert (await probe.commit()) == {0: 30, 1: 30, 2: None, 3: None}

@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import random
-import signal
 import struct
-import sys
 import time
-import urllib.request
 import uuid
 from collections import defaultdict
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 
 from fleetwatch import avro, kafka, topics
-from fleetwatch.errors import RefusedError
-from fleetwatch.local import children
-from fleetwatch.local.ports import free_port
-from fleetwatch.record_batch import Records
 from fleetwatch.records import (
     Alert,
     AlertState,
@@ -32,17 +23,13 @@ from fleetwatch.records import (
     CameraDetection,
     DeadLetter,
     Reason,
-    Record,
-    Scope,
     ScoredReading,
-    SensorReading,
     Stage,
     WindowCount,
     from_millis,
 )
-from streams.batch import RawBatch
-from streams.lane import Lane
-from streams.worker import lane_settings
+from tests.faults.readings import Feed, assert_exact, read_records, reading, send
+from tests.faults.workers import WorkerProcess, lag, rules_for, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -51,61 +38,6 @@ if TYPE_CHECKING:
     from fleetwatch.settings import Settings
 
 pytestmark = pytest.mark.integration
-
-R = TypeVar("R", bound=Record)
-
-
-def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds:.0f} s: {what}")
-        time.sleep(0.1)
-
-
-class WorkerProcess:
-    """`fleetwatch worker` as users start it."""
-
-    def __init__(self, settings: Settings, folder: Path, **extra: str) -> None:
-        self.port = free_port()
-        self._log = (folder / f"worker-{self.port}.log").open("wb")
-        environment = os.environ | {
-            "FLEETWATCH_BOOTSTRAP_SERVERS": settings.bootstrap_servers,
-            "FLEETWATCH_EMBEDDED_BROKER": str(settings.embedded_broker),
-            "FLEETWATCH_MODELS_DIR": str(folder / "models"),
-            "FLEETWATCH_HTTP_PORT": str(self.port),
-            "FLEETWATCH_CHECKPOINT_SECONDS": "0.3",
-            "FLEETWATCH_WINDOW_SECONDS": "2",
-            "FLEETWATCH_GRACE_SECONDS": "1",
-            "FLEETWATCH_IDLE_SECONDS": "3",
-            **extra,
-        }
-        command = [sys.executable, "-m", "fleetwatch.cli.main", "worker"]
-        self.process = children.start(command, env=environment, log=self._log)
-
-    def status(self) -> dict[str, Any]:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/status", timeout=2) as answer:
-                return dict(json.load(answer))
-        except OSError:
-            return {"ready": False, "counters": {}}
-
-    def counted(self, name: str) -> int:
-        return int(self.status()["counters"].get(name, 0))
-
-    def wait_ready(self) -> None:
-        wait_for(lambda: self.status()["ready"], 60, "the worker is ready")
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        self._log.close()
-
-    def stop(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(30)
-        self._log.close()
-        return code
 
 
 @pytest.fixture
@@ -120,46 +52,6 @@ def start(tmp_path: Path) -> Iterator[Callable[..., WorkerProcess]]:
     yield begin
     for worker in started:
         worker.kill()
-
-
-def send(settings: Settings, topic: str, events: list[tuple[bytes | None, bytes | None]]) -> None:
-    producer = Producer(kafka.producer_config(settings))
-    for key, value in events:
-        producer.produce(topic, value, key)
-        producer.poll(0)
-    assert producer.flush(30) == 0
-
-
-def read_all(settings: Settings, topic: str) -> list[Any]:
-    found: list[Any] = []
-    kafka.read_to_end(settings, topic, found.append)
-    return found
-
-
-def read_records(settings: Settings, topic: str, record_type: type[R]) -> list[tuple[R, bytes]]:
-    """All records of a topic with their bytes; what other tests left there that is none is passed over."""
-    found: list[tuple[R, bytes]] = []
-    for message in read_all(settings, topic):
-        with contextlib.suppress(RefusedError):
-            found.append((avro.decode(message.value(), record_type), message.value()))
-    return found
-
-
-def lag(settings: Settings) -> int:
-    return sum(kafka.lag_of(settings, topics.GROUP_STREAMS).values())
-
-
-def reading(device: str, number: int, value: float, now_ms: int) -> tuple[bytes, bytes]:
-    record = SensorReading(
-        device_id=device,
-        sensor_type="bench",
-        site="lab",
-        event_time=from_millis(now_ms),
-        seq=number,
-        value=value,
-        unit="1",
-    )
-    return device.encode(), avro.encode(record)
 
 
 def test_every_kind_of_bad_input_is_dead_lettered_and_its_neighbours_are_scored(
@@ -220,108 +112,8 @@ def test_every_kind_of_bad_input_is_dead_lettered_and_its_neighbours_are_scored(
     assert worker.stop() == 0
 
 
-def expected_outputs(settings: Settings, environment: dict[str, str]) -> tuple[dict[Any, bytes], dict[Any, bytes]]:
-    """What one uninterrupted fold over the readings' partitions gives: scored readings, and alerts by identity."""
-    scored: dict[Any, bytes] = {}
-    alerts: dict[Any, bytes] = {}
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in environment.items():
-            patch.setenv(name, value)
-        from fleetwatch.settings import load_settings
-
-        rules = lane_settings(load_settings())
-    by_partition: dict[int, list[Any]] = defaultdict(list)
-    for message in read_all(settings, topics.READINGS):
-        by_partition[message.partition()].append(message)
-    for partition, messages in by_partition.items():
-        lane = Lane(topics.READINGS, partition, rules)
-        records = Records.of(
-            [m.offset() for m in messages],
-            [m.timestamp()[1] for m in messages],
-            [m.key() for m in messages],
-            [m.value() for m in messages],
-        )
-        raw = RawBatch(topics.READINGS, partition, records)
-        for topic, _, value in lane.process(raw, {}).messages:
-            if topic == topics.SCORED:
-                record = avro.decode(value, ScoredReading)
-                scored[(record.device_id, record.event_time, record.seq)] = value
-            elif topic == topics.ALERTS:
-                alert = avro.decode(value, Alert)
-                alerts[(alert.alert_id, alert.state)] = value
-    return scored, alerts
-
-
-EXACT = {"FLEETWATCH_TRAINING_SAMPLE": "100000000", "FLEETWATCH_WINDOW_SECONDS": "2", "FLEETWATCH_GRACE_SECONDS": "1"}
-"""No batch model: which one is in force at an offset depends on time."""
-
-
-def rules_for(mark: str, folder: Path) -> dict[str, str]:
-    """Settings under which one uninterrupted fold gives the same as any worker, with a rule that fires often."""
-    rules = folder / "rules.yaml"
-    rules.write_text(f"rules: [{{name: high, kind: level, above: 2.2, clear: 0.0, match: {{device: '{mark}-*'}}}}]\n")
-    return EXACT | {"FLEETWATCH_RULES_FILE": str(rules)}
-
-
-def assert_exact(settings: Settings, mark: str, total: int, environment: dict[str, str]) -> None:
-    """Every reading of the marked devices was scored and counted as by one uninterrupted fold; repeats are equal."""
-    scored, alerts = expected_outputs(settings, environment)
-    got: dict[Any, set[bytes]] = defaultdict(set)
-    for record, value in read_records(settings, topics.SCORED, ScoredReading):
-        if record.device_id.startswith(mark):
-            got[(record.device_id, record.event_time, record.seq)].add(value)
-    assert len(got) == total
-    assert got == {identity: {value} for identity, value in scored.items() if identity[0].startswith(mark)}
-
-    fired: dict[Any, set[bytes]] = defaultdict(set)
-    for alert, value in read_records(settings, topics.ALERTS, Alert):
-        if alert.device_id.startswith(mark):
-            fired[(alert.alert_id, alert.state)].add(value)
-    assert fired
-    assert fired == {
-        identity: {value} for identity, value in alerts.items() if avro.decode(value, Alert).device_id.startswith(mark)
-    }
-
-    finals: dict[Any, set[int]] = defaultdict(set)
-    for count, _ in read_records(settings, topics.COUNTS, WindowCount):
-        if count.is_final and count.scope is Scope.DEVICE and count.key.startswith(mark):
-            finals[(count.key, count.window_start)].add(count.count)
-    assert all(len(counts) == 1 for counts in finals.values())
-    assert sum(next(iter(counts)) for counts in finals.values()) == total
-
-
 def has_counted(worker: WorkerProcess, name: str) -> bool:
     return worker.counted(name) > 0
-
-
-class Feed:
-    """Readings of twelve devices, a round at a time."""
-
-    def __init__(self, settings: Settings, mark: str) -> None:
-        self._settings = settings
-        self._devices = [f"{mark}-{number}" for number in range(12)]
-        self._rng = random.Random(7)
-        self._round = 0
-        self.total = 0
-
-    def send(self) -> None:
-        now = int(time.time() * 1000)
-        values = [self._rng.gauss(0, 1) for _ in self._devices]
-        events = [reading(d, self._round, v, now) for d, v in zip(self._devices, values, strict=True)]
-        send(self._settings, topics.READINGS, events)
-        self._round += 1
-        self.total += len(events)
-
-    def send_until(self, condition: Callable[[], bool], seconds: float, what: str) -> None:
-        def step() -> bool:
-            self.send()
-            return condition()
-
-        wait_for(step, seconds, what)
-
-    def send_for(self, seconds: float) -> None:
-        end = time.monotonic() + seconds
-        self.send_until(lambda: time.monotonic() > end, seconds + 10, "time passes")
 
 
 def test_kill_9_repeats_outputs_but_never_changes_or_loses_one(
@@ -340,7 +132,7 @@ def test_kill_9_repeats_outputs_but_never_changes_or_loses_one(
     wait_for(lambda: worker.status()["ready"] and lag(any_settings) == 0, 60, "the last worker has caught up")
     wait_for(lambda: worker.counted("open_windows") == 0, 30, "all windows are closed")
     assert worker.stop() == 0
-    assert_exact(any_settings, mark, feed.total, environment)
+    assert_exact(any_settings, feed, environment)
 
 
 def test_kill_9_while_batch_models_come_in_force_changes_no_score(
@@ -371,28 +163,6 @@ def test_kill_9_while_batch_models_come_in_force_changes_no_score(
     assert {len(values) for values in got.values()} == {1}
     models = {avro.decode(value, ScoredReading).batch_model for values in got.values() for value in values}
     assert len(models) >= 2
-
-
-def test_a_worker_that_stood_still_gives_way_to_the_one_that_took_over(
-    kafka_settings: Settings, start: Callable[..., WorkerProcess], tmp_path: Path
-) -> None:
-    mark = f"still-{uuid.uuid4().hex[:6]}"
-    environment = rules_for(mark, tmp_path)
-    feed = Feed(kafka_settings, mark)
-    first, second = start(kafka_settings, **environment), start(kafka_settings, **environment)
-    first.wait_ready()
-    second.wait_ready()
-    feed.send_until(lambda: first.counted("scored") > 0 and second.counted("scored") > 0, 60, "both score")
-    first.process.send_signal(signal.SIGSTOP)
-    before = second.counted("devices")
-    feed.send_until(lambda: second.counted("devices") > before, 60, "the second worker has taken over")
-    first.process.send_signal(signal.SIGCONT)
-    assert first.process.wait(60) == 1
-    feed.send_for(1)
-    wait_for(lambda: lag(kafka_settings) == 0, 60, "the second worker has caught up")
-    wait_for(lambda: second.counted("open_windows") == 0, 30, "all windows are closed")
-    assert second.stop() == 0
-    assert_exact(kafka_settings, mark, feed.total, environment)
 
 
 def test_two_workers_share_the_partitions_and_one_takes_over_when_the_other_stops(

@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.devices import HORIZON, TICK_MS, fold_duplicates, fold_silence
+from streams.devices import HORIZON, TICK_MS, UNKNOWN_MS, fold_duplicates, fold_silence, silence_timeouts
 
 MODEST = settings(max_examples=80, deadline=None)
 
@@ -65,10 +65,12 @@ def test_equal_to_a_queue_of_the_last_events(events: list[tuple[int, int, int]],
 class Listening:
     """State of ``fold_silence``: two devices, silent after ten seconds, watermark = newest event."""
 
-    def __init__(self, timeouts: tuple[int, ...] = (10_000, 10_000)) -> None:
+    def __init__(self, timeouts: tuple[int, ...] = (10_000, 10_000), intervals: float = 0.0) -> None:
         self.timeouts = np.array(timeouts)
         self.last_seen = np.full(len(timeouts), -1, np.int64)
         self.is_silent = np.zeros(len(timeouts), np.bool_)
+        self.pauses = np.zeros((len(timeouts), 2))
+        self.intervals = intervals
         self.watermark = -(2**62)
 
     def fold(self, *events: tuple[int, float]) -> list[tuple[int, ...]]:
@@ -76,8 +78,9 @@ class Listening:
         times = np.array([int(second * 1000) for _, second in events], np.int64)
         watermarks = np.maximum(np.maximum.accumulate(times), self.watermark)
         previous, self.watermark = self.watermark, int(watermarks[-1])
-        found = fold_silence(rows, times, watermarks, previous, self.timeouts, self.last_seen, self.is_silent)
-        return [tuple(row) for row in found.tolist()]
+        state = (self.timeouts, self.last_seen, self.is_silent, self.pauses)
+        found = fold_silence(rows, times, watermarks, previous, *state, self.intervals)
+        return [tuple(row[:3]) for row in found.tolist()]
 
 
 def test_a_device_falls_silent_while_another_speaks() -> None:
@@ -129,6 +132,23 @@ def test_silence_is_judged_at_whole_seconds_of_the_watermark() -> None:
     assert TICK_MS == 1000
 
 
+def test_a_device_that_speaks_rarely_may_be_silent_for_longer() -> None:
+    """Eight of its usual pauses of 30 s are 240 s; the other one, which speaks every second, has the ten seconds."""
+    listening = Listening(intervals=8.0)
+    spoken = [(0, 30.0 * n) for n in range(8)] + [(1, 200.0 + n) for n in range(11)]
+    assert listening.fold(*spoken, (-1, 400.0)) == [(1, 19, 1)]
+    assert listening.fold((-1, 449.0)) == []
+    assert listening.fold((-1, 450.0)) == [(0, 0, 1)]
+
+
+def test_an_outage_does_not_make_silence_usual() -> None:
+    listening = Listening(intervals=8.0)
+    listening.fold(*((0, float(n)) for n in range(60)), (0, 660.0))
+    heard, unheard = silence_timeouts(5_000, 8.0, listening.pauses).tolist()
+    assert 8_000 <= heard < 16_000
+    assert unheard == UNKNOWN_MS
+
+
 @MODEST
 @given(
     st.lists(st.tuples(st.integers(0, 1), st.integers(-5, 25)), min_size=1, max_size=80), st.sets(st.integers(1, 79))
@@ -136,8 +156,8 @@ def test_silence_is_judged_at_whole_seconds_of_the_watermark() -> None:
 def test_cutting_a_batch_changes_nothing(steps: list[tuple[int, int]], cuts: set[int]) -> None:
     seconds = np.cumsum([step for _, step in steps]) / 2.0 + 500
     events = [(row, second) for (row, _), second in zip(steps, seconds.tolist(), strict=True)]
-    whole = Listening().fold(*events)
-    listening, found = Listening(), []
+    whole = Listening(intervals=2.0).fold(*events)
+    listening, found = Listening(intervals=2.0), []
     marks = [0, *sorted(cut for cut in cuts if cut < len(events)), len(events)]
     for start, stop in itertools.pairwise(marks):
         found += [(row, at + start, kind) for row, at, kind in listening.fold(*events[start:stop])]

@@ -58,6 +58,32 @@ def test_a_silent_device_leaves_every_array_and_the_others_keep_theirs() -> None
     assert np.array_equal(mine["rules"]["last_seen"], only["rules"]["last_seen"])
 
 
+def test_the_channels_of_a_machine_that_stays_go_on_together() -> None:
+    """Channels are numbered in the order of their first sight: those of who is gone lie between those of who stays."""
+
+    def both_channels(lane: Lane, second: int, *devices: str) -> None:
+        events = [
+            event(
+                reading(second * 1000, device=device, seq=2 * second + place, sensor_type=kind, value=float(second % 7))
+            )
+            for place, kind in enumerate(("pressure", "flow"))
+            for device in devices
+        ]
+        lane.process(raw(events, first=lane.next_offset), {})
+
+    lane, alone = forgetful(), forgetful()
+    for second in range(100):
+        both_channels(lane, second, *(["gone", "press-1"] if second < 20 else ["press-1"]))
+        both_channels(alone, second, "press-1")
+    assert lane.names.devices.count == 1
+    assert lane.names.pairs.count == 2
+    mine, only = lane.copy().snapshot()["scorer"], alone.copy().snapshot()["scorer"]
+    for name in ("ints", "floats", "channels", "following", "latest"):
+        count = 1 if name in {"ints", "floats"} else 2
+        assert np.array_equal(mine["multivariate"][name][:count], only["multivariate"][name][:count]), name
+    assert np.array_equal(mine["adaptive"]["stats"][:2], only["adaptive"]["stats"][:2])
+
+
 def test_its_alerts_end_and_say_why() -> None:
     lane = forgetful(SILENT, HOT)
     alerts = sent(feed(lane, "gone", range(5), value=70.0), topics.ALERTS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +21,7 @@ from tests.unit.streams.lanes import (
     forest,
     make_lane,
     make_rules,
+    messages_of,
     raw,
     reading,
     sent,
@@ -392,6 +394,20 @@ def test_open_alerts_survive_a_restart_under_changed_rules() -> None:
     alerts = {(alert.rule, alert.state): alert for alert in sent(out, topics.ALERTS)}
     assert alerts.keys() == {("hot", RESOLVED), ("new", FIRING)}
     assert alerts["hot", RESOLVED].alert_id == next(a.alert_id for a in fired if a.rule == "hot")
+
+
+@pytest.mark.parametrize("fleet", [[3], [4, 5], [4, 5, 6, 7], [10, 11, 20]])
+def test_silence_is_noticed_after_a_restart_however_the_fleet_grew(fleet: list[int]) -> None:
+    """How much room there is beside the devices depends on how they came; a restored lane has another one."""
+    lane = make_lane(SILENT, HOT)
+    for first, count in itertools.pairwise([0, *fleet]):
+        news = [event(reading(device=f"press-{number}", value=70)) for number in range(first, count)]
+        lane.process(raw(news, first=first), {})
+    later = lane.copy()
+    silent = [sent(some.advance(START_MS + 20_000, START_MS + 21_000), topics.ALERTS) for some in (lane, later)]
+    assert len(silent[0]) == fleet[-1]
+    assert silent[0] == silent[1]
+    assert messages_of(lane.snapshot()) == messages_of(later.snapshot())
 
 
 def test_the_shipped_rules_have_a_threshold_each() -> None:

@@ -175,3 +175,20 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentProblemError, match="FLEETWATCH_MODELS_DIR") as caught:
         ModelRegistry(tmp_path / "file" / "models")
     assert "\n" not in str(caught.value)
+
+
+def test_of_two_workers_that_train_at_the_same_time_the_first_ones_model_counts(tmp_path: Path) -> None:
+    one, other = ModelRegistry(tmp_path), ModelRegistry(tmp_path)
+    first, active = one.train_first("temperature", sample(1), NOW)
+    second, same = other.train_first("temperature", sample(2), NOW + timedelta(seconds=1))
+    assert second == first
+    assert same.version == active.version == ModelRegistry(tmp_path).load_active()["temperature"].version
+    assert np.array_equal(same.forest.score(sample(9)), active.forest.score(sample(9)))
+    assert not list(tmp_path.glob("*/.*"))
+
+
+def test_a_first_model_replaces_one_that_cannot_be_used(models: Path) -> None:
+    description = models / "temperature" / "active.json"
+    description.write_text("{")
+    record, _ = ModelRegistry(models).train_first("temperature", sample(3), NOW + timedelta(hours=1))
+    assert ModelRegistry(models).load_active()["temperature"].version == record.version

@@ -207,5 +207,5 @@ def test_firing_and_resolved_alternate_and_a_cut_or_a_snapshot_changes_nothing(
     assert [fires for _, fires, _ in whole] == [1 - k % 2 for k in range(len(whole))]
     first = Openings(1)
     before = fold(first, *events[:cut], quiet_ms=quiet_ms)
-    after = fold(Openings.restore(first.snapshot()), *events[cut:], quiet_ms=quiet_ms)
+    after = fold(Openings.restore(first.snapshot(1), 1), *events[cut:], quiet_ms=quiet_ms)
     assert before + [(at + min(cut, len(events)), fires, started) for at, fires, started in after] == whole

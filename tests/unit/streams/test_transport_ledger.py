@@ -20,6 +20,14 @@ def test_nothing_may_be_committed_before_something_is_acknowledged() -> None:
     assert delivered(9, 19).committable is None
 
 
+def test_what_was_done_before_it_began_may_be_committed() -> None:
+    ledger = Ledger(17)
+    ledger.deliver(29)
+    assert ledger.committable == 17
+    assert ledger.ack(29)
+    assert ledger.committable == 30
+
+
 def test_in_order_each_acknowledgement_moves_it() -> None:
     ledger = delivered(9, 19)
     assert ledger.ack(9)
