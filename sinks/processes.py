@@ -36,7 +36,7 @@ def run_timescale(settings: Settings, *, with_migration: bool = True) -> None:
     configure_logs(level=settings.log_level, json=settings.log_format == "json", service="sink-timescale")
     with Service("sink-timescale", host=settings.http_host, port=settings.http_port) as service:
         options = RunnerOptions(
-            limits=Limits(rows=20_000, age_seconds=0.2), max_skew_ms=round(settings.max_skew_seconds * 1000)
+            limits=Limits(rows=20_000, age_seconds=0.1), max_skew_ms=round(settings.max_skew_seconds * 1000)
         )
         store = TimescaleStore(
             settings.database_url,
@@ -53,7 +53,7 @@ def run_redis(settings: Settings, *, with_rebuild: bool = True) -> None:
     configure_logs(level=settings.log_level, json=settings.log_format == "json", service="sink-redis")
     with Service("sink-redis", host=settings.http_host, port=settings.http_port) as service:
         options = RunnerOptions(
-            limits=Limits(rows=5000, age_seconds=0.05),
+            limits=Limits(rows=5000, age_seconds=0.03),
             max_skew_ms=round(settings.max_skew_seconds * 1000),
             answers_for_input=False,  # the database sink reads the same topics and dead-letters what is broken
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaException, TopicPartition
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
+COMMIT_SECONDS = 0.5
 KAFKA_SECONDS = 10.0
 """How long a question to the broker may take."""
 
@@ -36,6 +38,7 @@ class KafkaSource:
         self._uncommitted: dict[Partition, int] = {}
         self._read_while_paused: list[Event] = []
         self._is_placed = True
+        self._next_commit = 0.0
         self.generation = 0
 
     def subscribe(self) -> None:
@@ -108,10 +111,15 @@ class KafkaSource:
             self._consumer.resume(self._partitions())
 
     def commit(self, offsets: Mapping[Partition, int]) -> bool:
-        """Commit these and what could not be committed before; False when it must be tried again."""
+        """Commit these and what was not committed before; False when it must be tried again.
+
+        The stores know best how far they are: while events flow Kafka is told twice a second, and at once when there is
+        nothing new.
+        """
         self._uncommitted |= offsets
-        if not self._uncommitted:
+        if not self._uncommitted or (offsets and time.monotonic() < self._next_commit):
             return True
+        self._next_commit = time.monotonic() + COMMIT_SECONDS
         try:
             self._consumer.commit(
                 offsets=[TopicPartition(topic, number, at) for (topic, number), at in self._uncommitted.items()],

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(280)]
 
 
+@pytest.mark.timeout(480)
 def test_no_fault_loses_or_doubles_an_event(kafka_settings: Settings, tmp_path: Path):
     """Each fault three times, in one world; `make faults` does it fifty times."""
     with world_of(kafka_settings, tmp_path) as world:
