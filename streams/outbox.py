@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 import zlib
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, ProducerClosed
@@ -38,12 +38,20 @@ ROOM_SECONDS: Final = 60.0
 Place = tuple[str, int]
 
 
+class _Route:
+    """Batches on their way to one partition: how many were put in, and how many of them are done with."""
+
+    def __init__(self) -> None:
+        self.queue: asyncio.Queue[WrittenBatch] = asyncio.Queue()
+        self.put = self.done = 0
+
+
 class Outbox:
     """A producer of batches that counts what was not delivered; ``flush`` raises for it."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._queues: dict[Place, asyncio.Queue[WrittenBatch]] = {}
+        self._routes: dict[Place, _Route] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._partitions: dict[str, int] = {}
         self._delivered = asyncio.Event()
@@ -108,15 +116,18 @@ class Outbox:
                 raise TransientError("Kafka takes no outputs: its queue stayed full for a minute") from None
 
     async def flush(self, seconds: float = 60.0) -> None:
-        """Wait until everything queued is acknowledged by the broker.
+        """Wait until everything queued so far is acknowledged by the broker; what comes meanwhile is not waited for.
 
         Raises:
             TransientError: something was not delivered in time; nothing after it may be committed.
 
         """
-        waiting = [queue.join() for queue in self._queues.values()]
+        wanted = [(route, route.put) for route in self._routes.values()]
         try:
-            await asyncio.wait_for(asyncio.gather(*waiting), seconds)
+            async with asyncio.timeout(seconds):
+                while any(route.done < put for route, put in wanted):
+                    self._delivered.clear()
+                    await self._delivered.wait()
         except TimeoutError:
             raise TransientError(f"{self._bytes:,} bytes of outputs were not delivered to Kafka in time") from None
         failed, self._failed = self._failed, 0
@@ -124,17 +135,18 @@ class Outbox:
             raise TransientError(f"{failed} outputs were not delivered to Kafka")
 
     def _put(self, place: Place, batch: WrittenBatch) -> None:
-        queue = self._queues.get(place)
-        if queue is None:
-            queue = self._queues[place] = asyncio.Queue()
-            self._tasks.append(asyncio.create_task(self._deliver(place, queue), name=f"outbox {place}"))
+        route = self._routes.get(place)
+        if route is None:
+            route = self._routes[place] = _Route()
+            self._tasks.append(asyncio.create_task(self._deliver(place, route), name=f"outbox {place}"))
         self._bytes += batch.size()
-        queue.put_nowait(batch)
+        route.put += 1
+        route.queue.put_nowait(batch)
 
-    async def _deliver(self, place: Place, queue: asyncio.Queue[Any]) -> None:
+    async def _deliver(self, place: Place, route: _Route) -> None:
         topic, partition = place
         while True:
-            batch = await queue.get()
+            batch = await route.queue.get()
             size = batch.size()
             try:
                 await (await self._producer.send_batch(batch, topic, partition=partition))
@@ -143,5 +155,5 @@ class Outbox:
                 log.error("output_not_delivered", topic=topic, partition=partition, error=str(error))  # noqa: TRY400
             finally:
                 self._bytes -= size
+                route.done += 1
                 self._delivered.set()
-                queue.task_done()

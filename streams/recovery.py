@@ -44,6 +44,7 @@ def find_lanes(settings: Settings, partition: int, lanes: Iterable[str]) -> dict
             lane = state.lane_key(topic, partition)
             found[topic] = state.find(lane, messages)
             _, end = kafka.watermarks(consumer, topic, partition)
+            found[topic] = replace(found[topic], input_end=end)
             if found[topic].next_offset > end:
                 log.warning("state_ignored", lane=lane, reason="ahead of its topic's end")
                 found[topic] = replace(found[topic], snapshot=None, next_offset=0)

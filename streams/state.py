@@ -65,8 +65,8 @@ class Claim(NamedTuple):
 class Found:
     """What the changelog holds of a lane.
 
-    Its newest whole snapshot, the offset that comes next, the highest claim, all keys of claims, and up to which offset
-    a fold has failed that went on from this snapshot.
+    Its newest whole snapshot, the offset that comes next, the highest claim, all keys of claims, up to which offset a
+    fold has failed that went on from this snapshot, and where the lane's input ended when this was read.
     """
 
     snapshot: dict[str, Any] | None
@@ -74,6 +74,7 @@ class Found:
     claim: Claim
     keys: frozenset[bytes]
     careful_until: int
+    input_end: int = 0
 
 
 @dataclass

@@ -88,6 +88,8 @@ class _Held:
     models: dict[str, ActiveModel]
     stale_keys: frozenset[bytes] = frozenset()
     careful_until: int = 0
+    models_until: int = 0
+    """The offset up to which a former owner may have gone with these models: only then others may come in force."""
     done: int = 0
     """The offset after what the last manifest includes."""
     events: list[Any] = field(default_factory=list)
@@ -179,11 +181,11 @@ class Worker:
                 pass
 
     async def _load(self, partition: int, names: set[str]) -> None:
-        task, claim = asyncio.current_task(), self.generation()
+        task, generation = asyncio.current_task(), self.generation()
         try:
             found = await asyncio.to_thread(recovery.find_lanes, self._settings, partition, names)
             for topic in names:
-                held = await asyncio.to_thread(self._restore, topic, partition, found[topic], claim)
+                held = await asyncio.to_thread(self._restore, topic, partition, found[topic], generation)
                 if self._loading.get((topic, partition)) is task:  # not revoked in the meantime
                     self._held[(topic, partition)] = held
                     self._outbox.send(blocks_of(held.by_clock), partition)
@@ -197,8 +199,9 @@ class Worker:
         name = state.lane_key(topic, partition)
         claim = Claim(found.claim.term + 1, generation)
         writer = SnapshotWriter(name, claim, keep_all=self._settings.embedded_broker)
-        held = _Held(Lane(topic, partition, self._lane_settings), writer, dict(self._models), found.keys)
-        held.careful_until = found.careful_until
+        held = _Held(Lane(topic, partition, self._lane_settings), writer, {}, found.keys, found.careful_until)
+        if found.keys:
+            held.models_until = found.input_end
         if found.snapshot is not None:
             try:
                 held.lane = Lane.restore(topic, partition, self._lane_settings, found.snapshot)
@@ -354,7 +357,8 @@ class Worker:
     def _put_models_in_force(self) -> None:
         """Let lanes change to the newest models with this checkpoint; until it stands nothing is folded in."""
         for held in self._held.values():
-            if _versions(held.models) != _versions(self._models):
+            is_past = held.lane.next_offset >= held.models_until
+            if is_past and _versions(held.models) != _versions(self._models):
                 held.models = dict(self._models)
                 held.is_dirty = True
                 self._may_fold.clear()

@@ -9,6 +9,7 @@ import psycopg
 import pytest
 import redis
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from fleetwatch.records import Scope, to_millis
 from sinks.housekeeping import SLICE_ROWS, edition_of
@@ -259,9 +260,7 @@ def test_what_the_community_edition_is_told_fails_elsewhere_only_for_its_licence
                 connection.execute(statement.encode())
 
 
-def test_continuous_aggregates_fail_elsewhere_only_for_their_licence_and_leave_nothing(
-    timescale_url: str, capsys: pytest.CaptureFixture[str]
-):
+def test_continuous_aggregates_fail_elsewhere_only_for_their_licence_and_leave_nothing(timescale_url: str):
     """What the migration does where the licence has them; the fall-back to tables starts from the same state."""
     from importlib import import_module
 
@@ -271,7 +270,11 @@ def test_continuous_aggregates_fail_elsewhere_only_for_their_licence_and_leave_n
 
     migrate(timescale_url, "0001")
     engine = create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(timescale_url), poolclass=NullPool)
-    with engine.connect() as connection, Operations.context(MigrationContext.configure(connection)):
+    with (
+        engine.connect() as connection,
+        Operations.context(MigrationContext.configure(connection)),
+        capture_logs() as logs,
+    ):
         assert not import_module("sinks.migrations.versions.0002_devices_and_rollups")._make_continuous()
         assert connection.execute(text("SELECT to_regclass('counts_1m')")).scalar() is None
-    assert "license" in capsys.readouterr().out
+    assert "license" in str(logs)
