@@ -12,42 +12,20 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from fleetwatch import avro, avro_layout, columns, row_status, topics
+from fleetwatch import columns, row_status
 from fleetwatch.avro_check import LAST_MS
-from fleetwatch.records import (
-    DeadLetter,
-    DetectorState,
-    Reason,
-    Scope,
-    ScoredReading,
-    Verdict,
-    WindowCount,
-    from_millis,
-)
-from fleetwatch.validate import stage_of
+from fleetwatch.records import Reason
 from streams import devices
 from streams.arrays import grown
 from streams.batch import Accepted, Outputs
-from streams.detectors.half_space_trees import NAME as ONLINE_MODEL
 from streams.forget import without
 from streams.inputs import BY_TOPIC, READINGS
+from streams.lane_outputs import add_counts, add_letters, add_refused, add_scored
 from streams.lane_rules import LaneRules
 from streams.names import Names
 from streams.scoring import Scorer, Scores
 from streams.tuning import Tunings
-from streams.windows import (
-    COUNT,
-    LATE,
-    MAX,
-    MIN,
-    NEVER,
-    OFFSET,
-    SQUARES,
-    SUM,
-    Entries,
-    WindowFold,
-    WindowRules,
-)
+from streams.windows import NEVER, Entries, WindowFold, WindowRules
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -116,7 +94,7 @@ class Lane:
             self.last_tick = self._tick(int(marks[0]))
             self._forget(before, (int(raw.times[0]), int(raw.offsets[0])), out)
         self.next_offset = int(raw.offsets[-1]) + 1
-        self._refuse(batch, raw, out)
+        add_refused(out, raw, batch)
         rows, sites, kinds = self.names.rows(batch, chosen, self.source)
         self._reserve()
         times, seqs = batch.numbers("event_time")[chosen], batch.numbers("seq")[chosen]
@@ -145,9 +123,9 @@ class Lane:
         )
         out.count(self.source.topic.removeprefix("fleet."), len(chosen))
         out.count("late", int(folded.is_late.sum()))
-        self._send_counts(folded.final, is_final=True, out=out)
+        self._count(folded.final, is_final=True, out=out)
         if accepted.scores is not None:
-            self._send_scored(accepted, accepted.scores, models, out)
+            add_scored(out, accepted, accepted.scores, self._active(models))
             self._offer_training(kinds, accepted.scores, out)
         self.rules.fold(self.names, accepted, out)
         return out
@@ -156,7 +134,7 @@ class Lane:
         """Pass over records: dead letters are all that comes of them."""
         out = Outputs()
         self.next_offset = int(raw.offsets[-1]) + 1
-        self._send_letters(raw, [(row, reason, detail) for row in range(len(raw))], out)
+        add_letters(out, raw, [(row, reason, detail) for row in range(len(raw))])
         return out
 
     def advance(self, watermark_ms: int, now_ms: int) -> Outputs:
@@ -166,7 +144,7 @@ class Lane:
         if previous == NEVER or watermark_ms <= previous:
             return out
         final, closed = self.windows.advance(watermark_ms)
-        self._send_counts(final, is_final=True, out=out)
+        self._count(final, is_final=True, out=out)
         source = (now_ms, self.next_offset - 1)
         self.rules.advance(self.names, final, closed, watermark_ms, source, out)
         if self._next_tick(np.array([watermark_ms])) is not None:
@@ -177,7 +155,7 @@ class Lane:
     def early(self) -> Outputs:
         """Return the counts of open windows that changed since last time."""
         out = Outputs()
-        self._send_counts(self.windows.early(), is_final=False, out=out)
+        self._count(self.windows.early(), is_final=False, out=out)
         return out
 
     # --- steps ---
@@ -224,31 +202,6 @@ class Lane:
             batch.refuse(np.isinf(number), Reason.INFINITE)
         batch.refuse(batch.numbers("event_time") > raw.times + self.settings.max_skew_ms, Reason.TOO_FAR_AHEAD)
 
-    def _refuse(self, batch: columns.Batch, raw: RawBatch, out: Outputs) -> None:
-        rows = np.flatnonzero(batch.status != row_status.OK).tolist()
-        reasons = [row_status.reason_of(int(batch.status[row])) for row in rows]
-        self._send_letters(
-            raw, [(row, reason, _DETAILS[reason]) for row, reason in zip(rows, reasons, strict=True)], out
-        )
-
-    def _send_letters(self, raw: RawBatch, refused: list[tuple[int, Reason, str]], out: Outputs) -> None:
-        letters: list[tuple[bytes | None, bytes]] = []
-        for row, reason, detail in refused:
-            letter = DeadLetter.of(
-                topic=raw.topic,
-                partition=raw.partition,
-                offset=int(raw.offsets[row]),
-                broker_time=from_millis(int(raw.times[row])),
-                key=raw.keys[row],
-                value=raw.values[row],
-                stage=stage_of(reason),
-                reason=reason,
-                detail=detail,
-            )
-            letters.append((letter.raw_key, avro.encode(letter)))
-        out.add(topics.DEAD_LETTERS, [key for key, _ in letters], [letter for _, letter in letters])
-        out.count("dead_lettered", len(letters))
-
     def _reserve(self) -> None:
         count = self.names.devices.count
         self.recent = grown(self.recent, count, _EMPTY)
@@ -275,68 +228,16 @@ class Lane:
         kinds = self.names.kinds
         return [models.get(kinds.name(number).decode()) for number in range(kinds.count)]
 
-    def _send_scored(self, accepted: Accepted, scores: Scores, models: Mapping[str, ActiveModel], out: Outputs) -> None:
-        batch, raw, chosen, kinds = accepted.batch, accepted.raw, accepted.chosen, accepted.kinds
-        extra, spans = _texts(ONLINE_MODEL, *(m.version if m else "" for m in self._active(models)))
-        buffer = np.concatenate([batch.buffer, extra])
-        scored = columns.new_batch(ScoredReading, len(chosen), buffer)
-        _copy_columns(batch, scored, chosen)
-        slots = scored.layout.slots
-        for name, column, present in (
-            ("online_score", scores.online, scores.is_ready & ~np.isnan(scores.online)),
-            ("batch_score", scores.batch, scores.is_ready & ~np.isnan(scores.batch)),
-            ("score", scores.score, scores.is_ready),
-        ):
-            scored.floats[slots[name]] = np.where(present, column, 0.0)
-            scored.ints[scored.layout.present[name]] = present
-        verdict = np.where(
-            scores.is_anomaly,
-            _VERDICT[Verdict.ANOMALY],
-            np.where(scores.is_ready, _VERDICT[Verdict.NORMAL], _VERDICT[Verdict.UNKNOWN]),
-        )
-        scored.ints[slots["verdict"]] = verdict
-        scored.ints[slots["state"]] = np.where(
-            scores.is_ready, _STATE[DetectorState.READY], _STATE[DetectorState.WARMING_UP]
-        )
-        starts, lengths = spans[:, 0] + len(batch.buffer), spans[:, 1]
-        scored.ints[slots["online_model"]], scored.ints[slots["online_model"] + 1] = starts[0], lengths[0]
-        scored.ints[slots["batch_model"]] = starts[kinds + 1]
-        scored.ints[slots["batch_model"] + 1] = lengths[kinds + 1]
-        scored.ints[slots["is_late"]] = accepted.folded.is_late
-        scored.ints[slots["ingest_time"]] = raw.times[chosen]
-        scored.ints[slots["source_partition"]] = self.partition
-        scored.ints[slots["source_offset"]] = raw.offsets[chosen]
-        out.add(topics.SCORED, raw.keys.take(chosen), columns.encode_batch(scored, ScoredReading))
-        out.count("scored", len(chosen))
-        out.count("anomalies", int(scores.is_anomaly.sum()))
-
     def _offer_training(self, kinds: NDArray[np.int64], scores: Scores, out: Outputs) -> None:
         without = scores.is_settled & ~scores.has_model
         for number in np.unique(kinds[without]).tolist():
             out.training[self.names.kinds.name(number).decode()] = scores.x[without & (kinds == number)]
 
-    def _send_counts(self, entries: Entries, *, is_final: bool, out: Outputs) -> None:
-        if len(entries) == 0:
-            return
-        scopes = self.source.scopes
-        keys = self.names.key_column(scopes, entries.scope, entries.key)
-        topic = np.frombuffer(self.source.topic.encode(), np.uint8)
-        counts = columns.new_batch(WindowCount, len(entries), np.concatenate([keys.buffer, topic]))
-        slots, starts = counts.layout.slots, entries.window * self.settings.windows.step_ms
-        counts.ints[slots["scope"]] = np.array([_SCOPE[scope] for scope in scopes])[entries.scope]
-        counts.ints[slots["key"]], counts.ints[slots["key"] + 1] = keys.starts, keys.lengths
-        counts.ints[slots["source_topic"]], counts.ints[slots["source_topic"] + 1] = len(keys.buffer), len(topic)
-        counts.ints[slots["window_start"]] = starts
-        counts.ints[slots["window_end"]] = starts + self.settings.windows.size_ms
-        counts.ints[slots["source_partition"]] = self.partition
-        counts.ints[slots["count"]] = entries.ints[:, COUNT]
-        counts.ints[slots["late_count"]] = entries.ints[:, LATE]
-        counts.ints[slots["included_offset"]] = entries.ints[:, OFFSET]
-        counts.ints[slots["is_final"]] = is_final
-        for name, column in (("sum", SUM), ("sum_of_squares", SQUARES), ("min", MIN), ("max", MAX)):
-            counts.floats[slots[name]] = entries.floats[:, column]
-        out.add(topics.COUNTS, keys, columns.encode_batch(counts, WindowCount))
-        out.count("windows_final" if is_final else "windows_early", len(entries))
+    def _count(self, entries: Entries, *, is_final: bool, out: Outputs) -> None:
+        rules, partition = self.settings.windows, self.partition
+        add_counts(
+            out, entries, names=self.names, source=self.source, partition=partition, rules=rules, is_final=is_final
+        )
 
     # --- state ---
 
@@ -383,50 +284,3 @@ class Lane:
             self.scorer = Scorer.restore(
                 settings.warm_up, state["scorer"], settings.tunings.detectors, settings.trees_by
             )
-
-
-def _texts(*texts: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    joined, starts, stops = columns.join_bytes([text.encode() for text in texts])
-    return joined, np.stack([starts, stops - starts], axis=1)
-
-
-def _copy_columns(source: columns.Batch, target: columns.Batch, rows: NDArray[np.int64]) -> None:
-    """Copy the fields that both records have by name (strings keep pointing into the same bytes)."""
-    for leaf in source.layout.leaves:
-        slot = target.layout.slots.get(leaf.name)
-        if slot is None:
-            continue
-        mine = source.layout.slots[leaf.name]
-        if leaf.op == avro_layout.OP_DOUBLE:
-            target.floats[slot] = source.floats[mine, rows]
-        else:
-            width = 2 if leaf.op == avro_layout.OP_STRING else 1
-            target.ints[slot : slot + width] = source.ints[mine : mine + width, rows]
-
-
-def symbols(record: str, field: str) -> dict[Any, int]:
-    """Return the number of each member of an enum field of a record's newest schema."""
-    fields = {item["name"]: item for item in avro.load_schema(avro.latest_version(record))["fields"]}
-    enum = {"verdict": Verdict, "state": DetectorState, "scope": Scope}[field]
-    return {enum(symbol): number for number, symbol in enumerate(fields[field]["type"]["symbols"])}
-
-
-_VERDICT: Final = symbols("scored_reading", "verdict")
-_STATE: Final = symbols("scored_reading", "state")
-_SCOPE: Final = symbols("window_count", "scope")
-_DETAILS: Final[dict[Reason, str]] = {
-    Reason.EMPTY_VALUE: "the event has no value",
-    Reason.TOO_LARGE: f"more than {avro.MAX_EVENT_BYTES} bytes",
-    Reason.EMPTY_KEY: "the key must be the device id",
-    Reason.NOT_FRAMED: "no schema id in front (0x00 and four bytes expected)",
-    Reason.UNKNOWN_SCHEMA: "the schema id is not known here",
-    Reason.WRONG_SCHEMA: "the schema belongs to another topic",
-    Reason.TRUNCATED: "the body ends too early",
-    Reason.TRAILING_BYTES: "bytes follow the body",
-    Reason.MALFORMED: "the body is no canonical Avro of its schema",
-    Reason.KEY_MISMATCH: "the key is not the device id",
-    Reason.NOT_A_NUMBER: "a number is NaN",
-    Reason.INFINITE: "a number is infinite",
-    Reason.TOO_FAR_AHEAD: "the event time is further ahead of the broker's than max_skew",
-    Reason.SCORING_FAILED: "scoring failed",
-}

@@ -15,7 +15,7 @@ import numpy as np
 from fleetwatch import avro, columns, topics
 from fleetwatch.records import Alert, AlertState, FaultKind, GroundTruth, ScoredReading, Verdict, to_millis
 from streams.evaluation.engine import Engine
-from streams.lane import symbols
+from streams.lane_outputs import symbols
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -18,7 +18,8 @@ from fleetwatch import columns, topics
 from fleetwatch.errors import EnvironmentProblemError
 from fleetwatch.records import ScoredReading, Verdict, to_millis
 from streams.evaluation.engine import Engine, encode_readings
-from streams.lane import LaneSettings, symbols
+from streams.lane import LaneSettings
+from streams.lane_outputs import symbols
 from streams.tuning import VOTERS, Detector, Tuning, Tunings
 from streams.windows import WindowRules
 
