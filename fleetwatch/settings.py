@@ -126,6 +126,11 @@ class Settings(BaseSettings):
             raise ValueError("longer than a window: events between two windows would be in none")
         return hop
 
+    # People
+    language: Literal["en", "he"] = Field(
+        "en", description="Language of the dashboard and the bot until somebody chooses another: en or he."
+    )
+
     # Every process
     http_host: str = Field("127.0.0.1", description="Where /healthz, /readyz and /metrics listen.")
     http_port: int = Field(0, ge=0, le=65_535, description="Their port; 0 takes a free one and logs it.")
