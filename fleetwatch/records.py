@@ -94,7 +94,10 @@ class ModelStatus(Enum):
 
 
 class FaultKind(Enum):
-    """What the simulator injects; LABELLED is a labelled anomaly of a replayed data set."""
+    """What the simulator injects; LABELLED is a labelled anomaly of a replayed data set.
+
+    In an OUTAGE devices of one site fall silent together: one fault each, from one cause.
+    """
 
     SPIKE = "SPIKE"
     DRIFT = "DRIFT"
@@ -103,6 +106,7 @@ class FaultKind(Enum):
     NOISE = "NOISE"
     SURGE = "SURGE"
     LABELLED = "LABELLED"
+    OUTAGE = "OUTAGE"
 
 
 class Stage(Enum):

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fleetwatch.records import FaultKind
 from producers.simulate.seeds import Stream, generator
 
 if TYPE_CHECKING:
@@ -106,12 +105,13 @@ def first_state(traits: CameraTraits) -> CameraState:
 def rates(traits: CameraTraits, at_ms: int, faults: Sequence[Fault]) -> Floats:
     """Return how many detections a second each camera makes on average.
 
-    A surge is magnitude times the mean rate of the scenario, whatever the time of day: a crowd.
+    A surge is magnitude times the mean rate of the scenario, whatever the time of day: a crowd. In an outage, whose
+    magnitude is 0, nothing is detected.
     """
     of_day = (at_ms % traits.day_ms) / traits.day_ms
     rate: Floats = traits.mean_rate * traits.busyness * (1 + RHYTHM * np.cos(2 * np.pi * (of_day - PEAK)))
     for fault in faults:
-        if fault.kind is FaultKind.SURGE and fault.start_ms <= at_ms < fault.end_ms:
+        if fault.is_camera and fault.start_ms <= at_ms < fault.end_ms:
             rate[fault.row] = traits.mean_rate * fault.magnitude
     return rate
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fleetwatch.records import FaultKind
 from producers.simulate.scenario import DEFAULT_SECONDS
@@ -31,6 +31,8 @@ class Fault:
     kind: FaultKind
     device_id: str
     row: int
+    is_camera: bool
+    """Whether the row is a camera's or a sensor's."""
     start_ms: int
     end_ms: int
     magnitude: float
@@ -41,7 +43,8 @@ class Fault:
 def plan(scenario: Scenario, fleet: Fleet, *, seed: int, start_ms: int) -> Iterator[Fault]:
     """Yield the faults in the order of their starts, for as long as they are asked for.
 
-    No device has two faults at a time: a fault strikes a sound device, or is left out if there is none.
+    No device has two faults at a time: a fault strikes a sound device, or is left out if there is none. An outage
+    strikes all sound devices of a site at once: one fault each.
     """
     named = {series.device_id for series in scenario.faults}
     pools = {number: _pool(series, fleet, named) for number, series in enumerate(scenario.faults)}
@@ -55,38 +58,57 @@ def plan(scenario: Scenario, fleet: Fleet, *, seed: int, start_ms: int) -> Itera
             following = series.first_seconds + (turn + 1) * series.every_seconds
             heapq.heappush(waiting, (following, number, turn + 1))
         begin_ms = start_ms + round(at_seconds * 1000)
-        sound = [(row, name) for row, name in pools[number] if free_at.get(name, 0) <= begin_ms]
+        sound = [target for target in pools[number] if free_at.get(target.device_id, 0) <= begin_ms]
         if not sound:
             continue
         random = generator(seed, Stream.FAULTS, number, turn)
-        row, name = sound[int(random.integers(len(sound)))]
+        chosen = sound[int(random.integers(len(sound)))]
+        is_outage = series.fault_kind is FaultKind.OUTAGE
+        struck = [target for target in sound if target.site == chosen.site] if is_outage else [chosen]
         end_ms = begin_ms + _length_ms(series, scenario, random)
-        free_at[name] = end_ms + REST_MS
-        yield Fault(
-            fault_id=f"{seed}-{start_ms}-{number}-{turn}",
-            kind=series.fault_kind,
-            device_id=name,
-            row=row,
-            start_ms=begin_ms,
-            end_ms=end_ms,
-            magnitude=round(float(random.uniform(*series.magnitudes)), 2),
-            direction=1 if random.random() < 0.5 else -1,
-        )
+        magnitude = round(float(random.uniform(*series.magnitudes)), 2)
+        direction = 1 if random.random() < 0.5 else -1
+        for place, target in enumerate(struck):
+            free_at[target.device_id] = end_ms + REST_MS
+            yield Fault(
+                fault_id=f"{seed}-{start_ms}-{number}-{turn}{f'-{place}' if is_outage else ''}",
+                kind=series.fault_kind,
+                device_id=target.device_id,
+                row=target.row,
+                is_camera=target.is_camera,
+                start_ms=begin_ms,
+                end_ms=end_ms,
+                magnitude=magnitude,
+                direction=direction,
+            )
 
 
-def _pool(series: FaultSeries, fleet: Fleet, named: set[str | None]) -> list[tuple[int, str]]:
-    """Return rows and ids that a series may strike; a device that a series names is for it alone."""
+class _Target(NamedTuple):
+    """A device that a series may strike."""
+
+    row: int
+    device_id: str
+    site: str
+    is_camera: bool
+
+
+def _pool(series: FaultSeries, fleet: Fleet, named: set[str | None]) -> list[_Target]:
+    """Return what a series may strike; a device that a series names is for it alone."""
+    cameras = [_Target(row, camera.camera_id, camera.site, True) for row, camera in enumerate(fleet.cameras)]
+    sensors = [
+        _Target(row, sensor.device_id, sensor.site, False)
+        for row, sensor in enumerate(fleet.sensors)
+        if series.sensor_type in (None, sensor.sensor_type)
+    ]
     if series.fault_kind is FaultKind.SURGE:
-        devices = [(row, camera.camera_id) for row, camera in enumerate(fleet.cameras)]
+        devices = cameras
+    elif series.fault_kind is FaultKind.OUTAGE and series.sensor_type is None:
+        devices = sensors + cameras
     else:
-        devices = [
-            (row, sensor.device_id)
-            for row, sensor in enumerate(fleet.sensors)
-            if series.sensor_type in (None, sensor.sensor_type)
-        ]
+        devices = sensors
     if series.device_id is not None:
-        return [device for device in devices if device[1] == series.device_id]
-    return [device for device in devices if device[1] not in named]
+        return [device for device in devices if device.device_id == series.device_id]
+    return [device for device in devices if device.device_id not in named]
 
 
 def _length_ms(series: FaultSeries, scenario: Scenario, random: np.random.Generator) -> int:

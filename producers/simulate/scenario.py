@@ -15,7 +15,7 @@ SHIPPED: Final = Path(__file__).resolve().parent / "scenarios"
 
 SensorType = Literal["temperature", "humidity", "vibration", "power"]
 SENSOR_TYPES: Final[tuple[SensorType, ...]] = ("temperature", "humidity", "vibration", "power")
-InjectedKind = Literal["SPIKE", "DRIFT", "STUCK", "DROPOUT", "NOISE", "SURGE"]
+InjectedKind = Literal["SPIKE", "DRIFT", "STUCK", "DROPOUT", "NOISE", "SURGE", "OUTAGE"]
 Site = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]{0,15}$")]
 
 DEFAULT_SECONDS: Final = {
@@ -24,8 +24,10 @@ DEFAULT_SECONDS: Final = {
     FaultKind.DROPOUT: 30.0,
     FaultKind.NOISE: 5.0,
     FaultKind.SURGE: 15.0,
+    FaultKind.OUTAGE: 240.0,
 }
-"""A drop-out is well over the 20 s after which the rules speak of silence. A spike counts in readings."""
+"""A drop-out is well over the 20 s after which the rules speak of silence, an outage over what they wait for a camera
+that sees little. A spike counts in readings."""
 
 DEFAULT_MAGNITUDE: Final = {
     FaultKind.SPIKE: (8.0, 15.0),
@@ -34,11 +36,12 @@ DEFAULT_MAGNITUDE: Final = {
     FaultKind.DROPOUT: (0.0, 0.0),
     FaultKind.NOISE: (6.0, 9.0),
     FaultKind.SURGE: (20.0, 25.0),
+    FaultKind.OUTAGE: (0.0, 0.0),
 }
 
 
 class FaultSeries(BaseModel):
-    """Faults of one kind: the first, and more at a fixed distance, each on a device chosen by the seed."""
+    """Faults of one kind: the first, and more at a fixed distance, each on a device (or a site) chosen by the seed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -57,12 +60,14 @@ class FaultSeries(BaseModel):
     def _fits_together(self) -> Self:
         if self.magnitude is not None and not 0 < self.magnitude[0] <= self.magnitude[1]:
             raise ValueError("magnitude is [least, most], above 0")
-        if self.magnitude is not None and self.kind in ("STUCK", "DROPOUT"):
+        if self.magnitude is not None and self.kind in ("STUCK", "DROPOUT", "OUTAGE"):
             raise ValueError(f"{self.kind} has no magnitude: leave it out")
         if self.kind == "SPIKE" and self.duration_seconds is not None:
             raise ValueError("a SPIKE lasts 1 to 3 readings: leave out duration_seconds")
         if self.kind == "SURGE" and self.sensor_type is not None:
             raise ValueError("a SURGE is for cameras: leave out sensor_type")
+        if self.kind == "OUTAGE" and self.device_id is not None:
+            raise ValueError("an OUTAGE strikes a site: leave out device_id, or take a DROPOUT")
         if self.count is not None and self.count > 1 and self.every_seconds is None:
             raise ValueError("a count above 1 needs every_seconds")
         return self

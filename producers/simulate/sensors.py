@@ -194,13 +194,13 @@ def step(traits: SensorTraits, state: SensorState, faults: Sequence[Fault]) -> t
     is_uncertain = random.random(count) < UNCERTAIN_SHARE
     is_sent = np.ones(count, dtype=np.bool_)
     for fault in faults:
-        if fault.kind is FaultKind.SURGE:
-            continue  # its row is a camera's
+        if fault.is_camera:
+            continue
         row = fault.row
         at_ms = int(time_ms[row])
         if not fault.start_ms <= at_ms < fault.end_ms:
             continue
-        if fault.kind is FaultKind.DROPOUT:
+        if fault.kind in (FaultKind.DROPOUT, FaultKind.OUTAGE):
             is_sent[row] = False
         elif fault.kind is FaultKind.STUCK:
             value[row] = value[row] if np.isnan(state.last[row]) else state.last[row]

@@ -74,10 +74,10 @@ def test_a_schema_without_a_record_class(copied: Path):
 
 
 def test_fields_that_the_record_class_does_not_have(copied: Path):
-    edit(copied / "ground_truth.v1.avsc", lambda s: s["fields"].append({"name": "more", "type": "int", "default": 0}))
-    edit(copied / "examples" / "ground_truth.v1.json", lambda example: example.update(more=1))
+    edit(copied / "window_count.v1.avsc", lambda s: s["fields"].append({"name": "more", "type": "int", "default": 0}))
+    edit(copied / "examples" / "window_count.v1.json", lambda example: example.update(more=1))
     found = schema_check.problems()
-    assert found[0] == "ground_truth.v1.avsc and its record class differ in more"
+    assert found[0] == "window_count.v1.avsc and its record class differ in more"
     assert "cannot be read" in found[1]
 
 

@@ -26,10 +26,11 @@ def run(seconds: float, faults: list[Fault] | None = None, *, seed: int = 1, rat
     return rows
 
 
-def surge(magnitude: float, start_s: float, end_s: float) -> Fault:
+def surge(magnitude: float, start_s: float, end_s: float, kind: FaultKind = FaultKind.SURGE) -> Fault:
     return Fault(
         fault_id="f",
-        kind=FaultKind.SURGE,
+        kind=kind,
+        is_camera=True,
         device_id="cam-01",
         row=0,
         start_ms=START + round(start_s * 1000),
@@ -113,3 +114,11 @@ def test_a_surge_fills_a_tumbling_window_of_10_seconds_with_200_detections(name:
         (row["camera_id"], (row["event_time"] - START) // 10_000) for row in rows if row["camera_id"] != "cam-01"
     )
     assert max(others.values()) < 100
+
+
+def test_in_an_outage_a_camera_sees_nothing_and_the_others_go_on() -> None:
+    rows = run(30, [surge(0.0, 10, 20, FaultKind.OUTAGE)])
+    during = [row["camera_id"] for row in rows if START + 10_000 <= row["event_time"] < START + 20_000]
+    assert "cam-01" not in during
+    assert len(set(during)) == len(FLEET.cameras) - 1
+    assert any(row["camera_id"] == "cam-01" for row in rows if row["event_time"] >= START + 20_000)

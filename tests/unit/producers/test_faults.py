@@ -14,7 +14,7 @@ from producers.simulate.scenario import FaultSeries, Scenario, load_scenario
 
 START = 1_767_225_600_000
 
-KINDS = st.sampled_from(["SPIKE", "DRIFT", "STUCK", "DROPOUT", "NOISE", "SURGE"])
+KINDS = st.sampled_from(["SPIKE", "DRIFT", "STUCK", "DROPOUT", "NOISE", "SURGE", "OUTAGE"])
 FAULT_SERIES = st.builds(
     FaultSeries,
     kind=KINDS,
@@ -121,6 +121,37 @@ def test_a_named_device_is_left_to_the_series_that_names_it() -> None:
     faults = planned(Scenario(name="x", sensors={"power": 2}, faults=series), 1, 200)
     assert [f.kind for f in faults if f.device_id == "power-north-01"] == [FaultKind.STUCK]
     assert len(faults) > 5
+
+
+def test_an_outage_strikes_every_sound_device_of_one_site_at_once() -> None:
+    series = (
+        FaultSeries(kind="DROPOUT", first_seconds=1, device_id="power-north-01", duration_seconds=90),
+        FaultSeries(kind="STUCK", first_seconds=5, count=1),
+        FaultSeries(kind="OUTAGE", first_seconds=10, every_seconds=400, count=4),
+    )
+    scenario = Scenario(name="x", sensors={"power": 8, "humidity": 4}, cameras=4, faults=series)
+    fleet = make_fleet(scenario)
+    faults = list(plan(scenario, fleet, seed=2, start_ms=START))
+    (stuck,) = (f.device_id for f in faults if f.kind is FaultKind.STUCK)
+    site_of = {s.device_id: s.site for s in fleet.sensors} | {c.camera_id: c.site for c in fleet.cameras}
+    outages = defaultdict(set)
+    for fault in faults:
+        if fault.kind is FaultKind.OUTAGE:
+            outages[fault.start_ms].add(fault.device_id)
+            assert fault.end_ms - fault.start_ms == 240_000
+    assert sorted(outages) == [START + at for at in (10_000, 410_000, 810_000, 1_210_000)]
+    for at, struck in outages.items():
+        (site,) = {site_of[device] for device in struck}
+        left_alone = {"power-north-01"} | ({stuck} if at == START + 10_000 else set())
+        assert struck == {device for device, its in site_of.items() if its == site} - left_alone
+
+
+def test_an_outage_of_one_sensor_type_leaves_the_other_devices_of_the_site() -> None:
+    series = FaultSeries(kind="OUTAGE", first_seconds=10, sensor_type="power")
+    scenario = Scenario(name="x", sensors={"power": 8, "humidity": 8}, cameras=4, faults=(series,))
+    struck = [f.device_id for f in plan(scenario, make_fleet(scenario), seed=2, start_ms=START)]
+    assert len(struck) == 2
+    assert {name.rsplit("-", 1)[0] for name in struck} in [{f"power-{site}"} for site in scenario.sites]
 
 
 def test_a_count_ends_a_series() -> None:

@@ -70,6 +70,10 @@ def test_devices_are_spread_over_the_types_and_the_rest_of_the_scenario_stays() 
             "for cameras",
         ),
         (
+            "name: x\nsensors: {}\nfaults: [{kind: OUTAGE, first_seconds: 1, device_id: a}]\n",
+            "an OUTAGE strikes a site",
+        ),
+        (
             "name: x\nsensors: {}\nfaults: [{kind: STUCK, first_seconds: 1, count: 2}]\n",
             "needs every_seconds",
         ),

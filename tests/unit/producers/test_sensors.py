@@ -36,6 +36,7 @@ def run(
 def fault(kind: FaultKind, *, row: int = 0, magnitude: float = 0.0, start_s: float = 4, end_s: float = 8) -> Fault:
     return Fault(
         fault_id="f",
+        is_camera=kind is FaultKind.SURGE,
         kind=kind,
         device_id=FLEET.sensors[row].device_id,
         row=row,
@@ -138,8 +139,9 @@ def test_a_stuck_sensor_repeats_its_last_value() -> None:
     assert stuck[inside[-1] + 1, 0] != stuck[inside[-1], 0]
 
 
-def test_a_drop_out_sends_nothing_and_the_others_go_on() -> None:
-    values, _ = run(60, [fault(FaultKind.DROPOUT)])
+@pytest.mark.parametrize("kind", [FaultKind.DROPOUT, FaultKind.OUTAGE])
+def test_a_drop_out_sends_nothing_and_the_others_go_on(kind: FaultKind) -> None:
+    values, _ = run(60, [fault(kind)])
     assert np.isnan(values[:, 0]).sum() == 20
     assert not np.isnan(values[:, 1:]).any()
 

@@ -54,8 +54,11 @@ def test_a_minute_of_the_demo_has_the_readings_that_its_faults_leave() -> None:
     readings = Counter(row["device_id"] for _, kind, row in happened if kind is SensorReading)
     truths = [row for _, kind, row in happened if kind is GroundTruth]
     (dropout,) = (row for row in truths if row["kind"] == "DROPOUT")
-    assert readings.pop(dropout["device_id"]) == 300 - 5 * (dropout["ended_at"] - dropout["started_at"]) / 1000
-    assert len(readings) == 47
+    silent = [dropout, *(row for row in truths if row["kind"] == "OUTAGE")]
+    for fault in silent:
+        assert readings.pop(fault["device_id"]) == 300 - 5 * (fault["ended_at"] - fault["started_at"]) / 1000
+    assert len(silent) > 2
+    assert len(readings) == 48 - len(silent)
     assert set(readings.values()) == {300}
     assert len(truths) >= 8
 
