@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Self
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 log = get_logger(__name__)
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, which nothing reads
 
 
 @dataclass
@@ -84,6 +86,7 @@ class Service:
         self.status = Status(service=name)
         self.registry = registry or CollectorRegistry()
         self.registry.register(_StatusCollector(self.status))
+        ProcessCollector(registry=self.registry)
         self.stopping = threading.Event()
         try:
             self._server = ThreadingHTTPServer((host, port), _handler(self))

@@ -15,6 +15,7 @@ from fleetwatch.errors import EnvironmentProblemError, TransientError
 from fleetwatch.logs import get_logger
 from streams.batch import RawBatch
 from streams.detectors.half_space_trees import grow_trees
+from streams.metrics import WorkerMetrics
 from streams.outbox import Outbox
 from streams.stall import StallGuard
 from streams.transport import BatchApp, RawSchema, batch_of
@@ -133,6 +134,7 @@ async def _run_app(app: BatchApp, settings: Settings, worker: Worker, service: S
     if settings.embedded_broker:
         log.warning("embedded_broker", note="it forgets: after its restart every device warms up again")
     service.status.doing = "joining the consumer group"
+    metrics = WorkerMetrics(service.registry)
     growing = asyncio.create_task(asyncio.to_thread(grow_trees))  # imports River while the group forms
     await app.start()
     await growing
@@ -146,7 +148,9 @@ async def _run_app(app: BatchApp, settings: Settings, worker: Worker, service: S
                 log.error("faust_stopped", reason=repr(getattr(app, "crash_reason", None)))
                 code = 1
                 break
-            busy = await worker.checkpoint()
+            with metrics.checkpoint_seconds.time():
+                busy = await worker.checkpoint()
+            metrics.show_lag(worker.positions(), app.consumer.end_of)
             pause = min(max(settings.checkpoint_seconds, busy / CHECKPOINT_SHARE), LONGEST_PAUSE_SECONDS)
             service.status.problem = ""
         service.status.ready = False

@@ -166,6 +166,15 @@ class BatchConsumer(driver.Consumer):
             return False
         return bool(end <= offset and time.time() * 1000 - answered_ms < within_seconds * 1000)
 
+    def end_of(self, topic: str, partition: int) -> int | None:
+        """Return the offset after a partition's last record, as the last fetch said; None if that is not known."""
+        tp = TopicPartition(topic, partition)
+        consumer = self._thread._consumer  # noqa: SLF001  # the aiokafka consumer that Faust drives
+        if consumer is None or tp not in consumer.assignment():
+            return None
+        end = consumer.highwater(tp)
+        return None if end is None else int(end)
+
     def is_hot(self, topic: str) -> bool:
         """Say whether a topic's records come in batches."""
         return topic in self.app.hot_topics

@@ -225,6 +225,10 @@ class Worker:
                 found[sensor_type] = model
         return found
 
+    def positions(self) -> dict[LaneId, int]:
+        """Return the offset after what each lane has folded in."""
+        return {lane_id: held.lane.next_offset for lane_id, held in self._held.items()}
+
     # --- events ---
 
     async def take(self, raw: RawBatch, event: Any) -> None:

@@ -371,6 +371,14 @@ def _accepts(port: int) -> bool:
 # --- Programs
 
 
+def find_program(name: str, *, package: str) -> str:
+    """Return the path of a program of the machine; ``package`` is the Debian package that has it."""
+    path = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
+    if path is None:
+        unavailable(f"{name} is not installed: apt-get install {package}")
+    return path
+
+
 def find_chromium() -> str:
     """Return the path of a Chromium or Chrome of the machine."""
     for name in CHROMIUM_NAMES:

@@ -14,9 +14,11 @@ need chromium chromium
 need debootstrap debootstrap debian-archive-keyring
 need java default-jre-headless
 need mvn maven
+need prometheus prometheus
+need nginx nginx-light
 
 install_missing() {
-    # the packages' own services (redis-server) shall not start: tests start their own
+    # the packages' own services (redis-server, prometheus, nginx) shall not start: tests start their own
     local policy=/usr/sbin/policy-rc.d made_policy=""
     if [ ! -e "$policy" ]; then
         printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod +x "$policy" && made_policy=$policy
