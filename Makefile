@@ -77,6 +77,11 @@ faults: dev ## put each fault in 50 times and count what is lost or doubled (JSO
 	@tools/test_services.sh
 	@$(BIN)/python -m tests.faults --runs $(or $(RUNS),50) $(if $(JSON),--json $(JSON)) $(ARGS)
 
+.PHONY: soak
+soak: setup ## watch the whole stack under a constant load (FOR=172800, BROKER=embedded, KILL=1, RESUME=1; docs/soak.md)
+	@PYTHONPATH=. OMP_NUM_THREADS=1 $(BIN)/python -m bench.soak $(if $(FOR),--for $(FOR)) $(if $(BROKER),--broker $(BROKER)) \
+		$(if $(KILL),--kill-every $(if $(filter 1,$(KILL)),600,$(KILL))) $(if $(RESUME),--resume) $(ARGS)
+
 .PHONY: lock
 lock: dev ## make the lock files again from the *.in files (UPGRADE=1: with the newest versions)
 	@for name in requirements requirements-dev; do \

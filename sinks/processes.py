@@ -36,7 +36,9 @@ def run_timescale(settings: Settings, *, with_migration: bool = True) -> None:
     configure_logs(level=settings.log_level, json=settings.log_format == "json", service="sink-timescale")
     with Service("sink-timescale", host=settings.http_host, port=settings.http_port) as service:
         options = RunnerOptions(
-            limits=Limits(rows=20_000, age_seconds=0.1), max_skew_ms=round(settings.max_skew_seconds * 1000)
+            limits=Limits(rows=20_000, age_seconds=0.1),
+            max_skew_ms=round(settings.max_skew_seconds * 1000),
+            tidy_every_seconds=_tidying_seconds(settings),
         )
         store = TimescaleStore(
             settings.database_url,
@@ -56,6 +58,7 @@ def run_redis(settings: Settings, *, with_rebuild: bool = True) -> None:
             limits=Limits(rows=5000, age_seconds=0.03),
             max_skew_ms=round(settings.max_skew_seconds * 1000),
             answers_for_input=False,  # the database sink reads the same topics and dead-letters what is broken
+            tidy_every_seconds=_tidying_seconds(settings),
         )
         _run(settings, service, _redis_store(settings, with_rebuild=with_rebuild), topics.GROUP_REDIS, options)
 
@@ -90,6 +93,11 @@ def _run(settings: Settings, service: Service, store: Store, group: str, options
         service=service,
         options=options,
     ).run()
+
+
+def _tidying_seconds(settings: Settings) -> float:
+    """Return the time between two tidyings: a minute, or less where devices are to leave sooner."""
+    return min(60.0, settings.device_ttl_seconds / 8)
 
 
 def _redis_store(settings: Settings, *, with_rebuild: bool) -> RedisStore:
