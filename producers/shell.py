@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 SHORTEST_WAIT: Final = 0.03
+"""From the beginning of one pass over the sources to the next, in seconds: what is due together goes together."""
 LONGEST_WAIT: Final = 0.2
 CATCH_UP_MS: Final = 30_000
 """What is later than this (the machine slept, or cannot keep up) is left out and counted as ``skipped``."""
@@ -208,7 +209,8 @@ def _run(
     rate = _Rate(service.status)
     stopping = service.stopping
     while not stopping.is_set():
-        now_ms = int(clock() * 1000)
+        passed_at = clock()
+        now_ms = int(passed_at * 1000)
         before_ms = now_ms + 1 if end_ms is None else min(now_ms + 1, end_ms)
         for cursor in cursors:
             while (due := cursor.due_ms) is not None and due < before_ms and not stopping.is_set():
@@ -219,8 +221,9 @@ def _run(
         if not upcoming or (end_ms is not None and now_ms >= end_ms):
             return
         rate.show(behind_ms=now_ms - min(upcoming))
-        pause = min(upcoming) / 1000 - clock()
-        stopping.wait(min(max(pause, SHORTEST_WAIT), LONGEST_WAIT))
+        now = clock()
+        pause = max(min(upcoming) / 1000 - now, passed_at + SHORTEST_WAIT - now)
+        stopping.wait(min(max(pause, 0.0), LONGEST_WAIT))
 
 
 class _Rate:

@@ -27,6 +27,7 @@ def build_app() -> typer.Typer:
         sink,
         topics,
         up,
+        vision,
         worker,
     )
 
@@ -41,6 +42,7 @@ def build_app() -> typer.Typer:
     for module in (
         up,
         simulate,
+        vision,
         record,
         replay,
         worker,

@@ -7,16 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fleetwatch.cli.producing import AsJson, For, print_events, run_producer, start_ms_of
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from producers.batches import Source
-
-For = Annotated[
-    float | None,
-    typer.Option("--for", min=0.1, help="Stop after so many seconds; without it, on Ctrl-C or SIGTERM."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print what was produced as one JSON line at the end.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -67,11 +63,12 @@ def simulate(
         return make(chosen, seed=seed, start_ms=start_ms, device_id=only)
 
     if dry_run:
-        _print_events(sources, start, for_seconds or 10.0)
+        start_ms = start_ms_of(start)
+        print_events(sources(start_ms), start_ms + round((for_seconds or 10.0) * 1000))
         return
     if start is not None:
         raise EnvironmentProblemError("--start is for --dry-run: a real run starts now")
-    _run("simulate", sources, for_seconds=for_seconds, as_json=as_json)
+    run_producer("simulate", lambda start_ms, _: sources(start_ms), for_seconds=for_seconds, as_json=as_json)
 
 
 def replay_dataset(
@@ -87,51 +84,9 @@ def replay_dataset(
     from producers.series import SHIPPED_SERIES, load_series
 
     loaded = load_series(series or SHIPPED_SERIES)
-    _run(
+    run_producer(
         "replay-dataset",
-        lambda start_ms: replay(loaded, start_ms=start_ms, speed=speed),
+        lambda start_ms, _: replay(loaded, start_ms=start_ms, speed=speed),
         for_seconds=for_seconds,
         as_json=as_json,
     )
-
-
-def _print_events(sources: Callable[[int], Iterable[Source]], start: str | None, for_seconds: float) -> None:
-    import json
-    from datetime import UTC, datetime
-
-    from fleetwatch.errors import EnvironmentProblemError
-    from fleetwatch.records import to_millis
-    from producers.batches import TOPIC_OF, events_until
-
-    try:
-        begin = datetime.now(UTC) if start is None else datetime.fromisoformat(start)
-    except ValueError:
-        raise EnvironmentProblemError(f"--start {start}: not a time such as 2026-01-31T12:00:00Z") from None
-    start_ms = to_millis(begin if begin.tzinfo else begin.replace(tzinfo=UTC))
-    try:
-        for _, record_type, row in events_until(sources(start_ms), start_ms + round(for_seconds * 1000)):
-            typer.echo(json.dumps({"topic": TOPIC_OF[record_type], **row}))
-    except BrokenPipeError:  # the reader, such as head, has enough
-        import os
-        import sys
-
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _run(name: str, sources: Callable[[int], Iterable[Source]], *, for_seconds: float | None, as_json: bool) -> None:
-    import json
-    from dataclasses import asdict
-
-    from fleetwatch.logs import configure_logs
-    from fleetwatch.service import Service
-    from fleetwatch.settings import load_settings
-    from producers.shell import produce
-
-    settings = load_settings()
-    configure_logs(level=settings.log_level, json=settings.log_format == "json", service=name)
-    with Service(name, host=settings.http_host, port=settings.http_port) as service:
-        totals = produce(settings, service, sources, for_seconds=for_seconds)
-    if as_json:
-        typer.echo(json.dumps({"command": name, **asdict(totals)}))
-    if not totals.is_whole:
-        raise typer.Exit(1)
