@@ -72,14 +72,15 @@ class LaneRules:
 
         changes: list[Change] = []
         last_seen = self.last_seen.copy()
-        np.maximum.at(last_seen, rows, times)
+        heard = np.maximum(times, accepted.watermarks)  # an event of a clock that is behind is heard when it comes
+        np.maximum.at(last_seen, rows, heard)
         pauses = self.pauses
         for rule in self.rules:
             openings = self.openings[rule.name]
             if isinstance(rule, CountRule):
                 self._fold_counts(rule, accepted, changes.append)
             elif isinstance(rule, SilenceRule):
-                pauses = self._fold_silence(rule, accepted, changes.append)
+                pauses = self._fold_silence(rule, accepted, heard, changes.append)
             elif accepted.scores is not None:
                 on, off, quiet = _judge(rule, values, accepted.scores)
                 on &= self._matches[rule.name][rows]
@@ -144,14 +145,20 @@ class LaneRules:
                 change = Change(rule, row, -1, False, int(openings.started[row]), ended, ttl_ms / 1000)
                 self._send(names, change, Cause("", int(self.sites[row]), *source, why), out)
 
-    def _fold_silence(self, rule: SilenceRule, accepted: Accepted, send: Send) -> NDArray[np.float64]:
-        """Judge a rule over a batch; return the devices' pauses after it."""
+    def _fold_silence(
+        self, rule: SilenceRule, accepted: Accepted, heard: NDArray[np.int64], send: Send
+    ) -> NDArray[np.float64]:
+        """Judge a rule over a batch; return the devices' pauses after it.
+
+        ``heard`` is when each event counts as heard: at its event time, or at the watermark if that is further. By
+        event time alone a device whose clock is behind would be silent and speak again with each of its events.
+        """
         openings = self.openings[rule.name]
-        rows, times = accepted.rows, accepted.times
+        rows = accepted.rows
         pauses = self.pauses.copy()
         for row, at, is_silent, timeout in devices.fold_silence(
             rows,
-            times,
+            heard,
             accepted.watermarks,
             accepted.watermark_before,
             self._timeouts[rule.name],
@@ -161,10 +168,10 @@ class LaneRules:
             rule.intervals,
         ).tolist():
             if is_silent:
-                openings.started[row] = _last_before(rows, times, self.last_seen, row, at) + timeout
+                openings.started[row] = _last_before(rows, heard, self.last_seen, row, at) + timeout
             started = int(openings.started[row])
             waited = timeout / 1000 if is_silent else rule.after_seconds
-            send(Change(rule, row, at, bool(is_silent), started, int(times[at]), waited))
+            send(Change(rule, row, at, bool(is_silent), started, int(heard[at]), waited))
         return pauses
 
     def _fold_counts(self, rule: CountRule, accepted: Accepted, send: Send) -> None:

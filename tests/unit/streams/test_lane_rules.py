@@ -363,6 +363,29 @@ def test_the_last_event_within_the_same_batch_counts() -> None:
     assert told.feed(*a, *b) == [("a", FIRING, 24.0, None)]
 
 
+def test_a_device_whose_clock_is_behind_is_silent_only_when_nothing_comes_from_it() -> None:
+    told = Told(SILENT)
+    for second in range(60):
+        told.values(1, device="b", at=100 + second)
+        told.values(1, device="late", at=second)
+    assert told.alerts == []
+    for second in range(60, 74):
+        assert told.values(1, device="b", at=100 + second) == []
+    # its last event came when the watermark, 3 s behind the newest, was 156
+    assert told.values(1, device="b", at=174) == [("late", FIRING, 171.0, None)]
+    told.values(1, device="b", at=176)
+    assert told.values(1, device="late", at=76) == [("late", RESOLVED, 171.0, 173.0)]
+    assert told.values(1, device="late", at=77) == []
+
+
+def test_one_clock_that_is_ahead_does_not_make_the_others_silent_again_and_again() -> None:
+    told = Told(SILENT)
+    for second in range(60):
+        told.values(1, device="fast", at=100 + second)
+        told.values(1, device="b", at=second)
+    assert told.alerts == []
+
+
 def test_two_silence_rules_judge_apart() -> None:
     told = Told(SILENT, SILENT | {"name": "long", "after_seconds": 30})
     told.values(1, device="a", at=0)
