@@ -305,6 +305,46 @@ class ModelVersion(Record):
     trained_at: datetime
     training_rows: int
     metrics: tuple[Metric, ...] = ()
+    changed_at: datetime = _EPOCH
+    previous: str = ""
+    training_from: datetime | None = None
+    training_until: datetime | None = None
+    fingerprint: str = ""
+    note: str = ""
+    features: tuple[str, ...] = ()
+    parameters: tuple[Metric, ...] = ()
+
+    @property
+    def key(self) -> bytes:
+        """The key of its messages."""
+        return f"{self.sensor_type}/{self.version}".encode()
+
+    def metric(self, name: str) -> float | None:
+        """Return a metric by its name; None if it has none of that name."""
+        return next((metric.value for metric in self.metrics if metric.name == name), None)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelComparison(Record):
+    """A shadow model beside the one in force, on one partition, so far. Identity: sensor_type, version, partition."""
+
+    sensor_type: str
+    version: str
+    against: str
+    partition: int
+    readings: int
+    alarms: int
+    alarms_against: int
+    strange_both: int
+    strange_either: int
+    difference_sum: float
+    since: datetime
+    until: datetime
+
+    @property
+    def key(self) -> bytes:
+        """The key of its messages."""
+        return f"{self.sensor_type}/{self.version}/{self.partition}".encode()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -106,6 +106,24 @@ class Settings(BaseSettings):
     training_sample: int = Field(
         1500, ge=64, description="Readings per sensor type before the first batch model is trained."
     )
+    training_first: bool = Field(
+        default=True, description="Train the first batch model of a sensor type from its first settled readings."
+    )
+    promote_min_readings: int = Field(
+        1000, ge=0, description="Readings that a shadow model must have scored before `models promote` takes it."
+    )
+    promote_min_agreement: float = Field(
+        0.3,
+        ge=0,
+        le=1,
+        description="Least share of the readings strange to it or the active model that are so to both.",
+    )
+    promote_max_difference: float = Field(
+        0.2, ge=0, le=1, description="Mean difference between its scores and the active model's, at most."
+    )
+    promote_max_alarm_ratio: float = Field(
+        3.0, ge=1, description="How many times the active model's its alarm rate may be; 0.5 % is always allowed."
+    )
     trees_by: Literal["kernel", "river"] = Field(
         "kernel", description="Half-space trees by the compiled kernel, or by River itself: the same scores, slower."
     )

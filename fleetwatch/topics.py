@@ -16,16 +16,29 @@ COUNTS: Final = "fleet.counts"
 ALERTS: Final = "fleet.alerts"
 ALERT_ACTIONS: Final = "fleet.alert-actions"
 MODELS: Final = "fleet.models"
+MODEL_COMPARISONS: Final = "fleet.model-comparisons"
 TRUTH: Final = "fleet.truth"
 DEAD_LETTERS: Final = "fleet.dead-letters"
 STATE: Final = "fleet.state"
 
-ALL: Final = (READINGS, DETECTIONS, SCORED, COUNTS, ALERTS, ALERT_ACTIONS, MODELS, TRUTH, DEAD_LETTERS, STATE)
-OUTPUTS: Final = (SCORED, COUNTS, ALERTS, MODELS, DEAD_LETTERS, STATE)
+ALL: Final = (
+    READINGS,
+    DETECTIONS,
+    SCORED,
+    COUNTS,
+    ALERTS,
+    ALERT_ACTIONS,
+    MODELS,
+    MODEL_COMPARISONS,
+    TRUTH,
+    DEAD_LETTERS,
+    STATE,
+)
+OUTPUTS: Final = (SCORED, COUNTS, ALERTS, MODELS, MODEL_COMPARISONS, DEAD_LETTERS, STATE)
 """What the streams write."""
 INPUTS: Final = (READINGS, DETECTIONS)
 """What devices send; everything else is derived from these."""
-COMPACTED: Final = frozenset({MODELS, STATE})
+COMPACTED: Final = frozenset({MODELS, MODEL_COMPARISONS, STATE})
 
 GROUP_STREAMS: Final = "fleetwatch-streams"
 GROUP_TIMESCALE: Final = "fleetwatch-sink-timescale"

@@ -31,7 +31,15 @@ log = get_logger(__name__)
 
 HEADER: Final = "fleetwatch-replay"
 DERIVED: Final = frozenset(
-    {topics.SCORED, topics.COUNTS, topics.ALERTS, topics.MODELS, topics.DEAD_LETTERS, topics.STATE}
+    {
+        topics.SCORED,
+        topics.COUNTS,
+        topics.ALERTS,
+        topics.MODELS,
+        topics.MODEL_COMPARISONS,
+        topics.DEAD_LETTERS,
+        topics.STATE,
+    }
 )
 """What the pipeline makes itself: not replayed unless it is asked for."""
 CHUNK: Final = 2000

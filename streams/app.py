@@ -125,8 +125,7 @@ async def run(settings: Settings, service: Service) -> int:
         tempfile.TemporaryDirectory(prefix="fleetwatch-faust-") as data_dir,
         StallGuard(SESSION_SECONDS) as guard,
     ):
-        async with Outbox(settings) as outbox:
-            worker = Worker(settings, service, guard, outbox)
+        async with Outbox(settings) as outbox, Worker(settings, service, guard, outbox) as worker:
             return await _run_app(build_app(settings, worker, service, data_dir), settings, worker, service)
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from fleetwatch.byte_column import ByteColumn
+from fleetwatch.model_catalogue import FALLBACK
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -62,10 +64,21 @@ class RawBatch:
 
 @dataclass(frozen=True)
 class ActiveModel:
-    """The batch model in force for a sensor type."""
+    """A batch model, as it scores.
+
+    ``version`` is what scored readings and snapshots call it (``fallback/...`` for the fallback's); raw scores above
+    ``alarm_level`` are rarer than one in 1,000 of its training.
+    """
 
     version: str
     forest: FlatForest
+    alarm_level: float = math.inf
+
+
+def model_for(sensor_type: str, models: Mapping[str, ActiveModel]) -> ActiveModel | None:
+    """Return what scores a sensor type: its own model, else the fallback, else none."""
+    own = models.get(sensor_type)
+    return models.get(FALLBACK) if own is None else own
 
 
 @dataclass(frozen=True)

@@ -14,24 +14,27 @@ import numpy as np
 
 from fleetwatch import columns, row_status
 from fleetwatch.avro_check import LAST_MS
+from fleetwatch.model_catalogue import FALLBACK
 from fleetwatch.records import Reason
 from streams import devices
 from streams.arrays import grown
-from streams.batch import Accepted, Outputs
+from streams.batch import Accepted, Outputs, model_for
 from streams.forget import without
 from streams.inputs import BY_TOPIC, READINGS
 from streams.lane_outputs import add_counts, add_letters, add_refused, add_scored
 from streams.lane_rules import LaneRules
 from streams.names import Names
 from streams.scoring import Scorer, Scores
+from streams.shadow import Shadows
 from streams.tuning import Tunings
 from streams.windows import NEVER, Entries, WindowFold, WindowRules
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
+    from fleetwatch.records import ModelComparison
     from streams.batch import ActiveModel, RawBatch
     from streams.rules import Rule
 
@@ -71,6 +74,8 @@ class Lane:
         self.scorer = self._new_scorer() if self.source is READINGS else None
         self._overrides = settings.tunings.table([])
         self.last_tick = NEVER
+        self.shadows: Shadows | None = None
+        """Models that are only compared: no output and no snapshot depends on them."""
 
     def process(self, raw: RawBatch, models: Mapping[str, ActiveModel]) -> Outputs:
         """Fold consecutive records in; what the state already includes is skipped."""
@@ -126,7 +131,9 @@ class Lane:
         self._count(folded.final, is_final=True, out=out)
         if accepted.scores is not None:
             add_scored(out, accepted, accepted.scores, self._active(models))
-            self._offer_training(kinds, accepted.scores, out)
+            self._offer_training(kinds, accepted.scores, models, out)
+            if self.shadows is not None:
+                self.shadows.fold(self._kind_names(), kinds, accepted.scores, models, int(raw.times[-1]))
         self.rules.fold(self.names, accepted, out)
         return out
 
@@ -157,6 +164,38 @@ class Lane:
         out = Outputs()
         self._count(self.windows.early(), is_final=False, out=out)
         return out
+
+    def change_models(self, before: Mapping[str, ActiveModel], after: Mapping[str, ActiveModel]) -> None:
+        """Prepare for other batch models from the next record on: their scores are calibrated anew.
+
+        A model that was compared here as a shadow brings its calibration along. What this does is part of the next
+        snapshot, which must stand before anything is folded in.
+        """
+        if self.scorer is None:
+            return
+        for kind, name in enumerate(self._kind_names()):
+            old, new = model_for(name, before), model_for(name, after)
+            if new is None or (old is not None and old.version == new.version):
+                continue
+            owner = name if name in after else FALLBACK
+            calibration = self.shadows.calibration(owner, new.version) if self.shadows is not None else None
+            self.scorer.recalibrate(kind, calibration)
+
+    def watch(
+        self,
+        shadows: Mapping[str, ActiveModel],
+        models: Mapping[str, ActiveModel],
+        known: Callable[[str, str, int], ModelComparison | None],
+    ) -> None:
+        """Have shadow models score beside the models in force; ``known`` says how one has compared so far."""
+        if self.scorer is None or (not shadows and self.shadows is None):
+            return
+        self.shadows = self.shadows or Shadows(self.partition)
+        self.shadows.watch(shadows, models, known)
+
+    def compared(self) -> list[ModelComparison]:
+        """Return the comparisons of shadow models that changed since last time."""
+        return [] if self.shadows is None else self.shadows.changed()
 
     # --- steps ---
 
@@ -217,21 +256,27 @@ class Lane:
     ) -> Scores | None:
         if self.scorer is None:
             return None
-        known = self.names.kinds
-        if len(self._overrides) < known.count:
-            names = [known.name(number).decode() for number in range(known.count)]
-            self._overrides = self.settings.tunings.table(names)
+        if len(self._overrides) < self.names.kinds.count:
+            self._overrides = self.settings.tunings.table(self._kind_names())
         channels = self.names.pairs.pair_rows(rows, kinds)
         return self.scorer.fold(rows, channels, kinds, times, values, self._active(models), self._overrides)
 
     def _active(self, models: Mapping[str, ActiveModel]) -> list[ActiveModel | None]:
-        kinds = self.names.kinds
-        return [models.get(kinds.name(number).decode()) for number in range(kinds.count)]
+        return [model_for(name, models) for name in self._kind_names()]
 
-    def _offer_training(self, kinds: NDArray[np.int64], scores: Scores, out: Outputs) -> None:
-        without = scores.is_settled & ~scores.has_model
+    def _offer_training(
+        self, kinds: NDArray[np.int64], scores: Scores, models: Mapping[str, ActiveModel], out: Outputs
+    ) -> None:
+        """Offer settled readings of types without a model of their own, whether the fallback scores them or not."""
+        names = self._kind_names()
+        lacks_own = np.array([name not in models for name in names], np.bool_)
+        without = scores.is_settled & lacks_own[kinds]
         for number in np.unique(kinds[without]).tolist():
-            out.training[self.names.kinds.name(number).decode()] = scores.x[without & (kinds == number)]
+            out.training[names[number]] = scores.x[without & (kinds == number)]
+
+    def _kind_names(self) -> list[str]:
+        kinds = self.names.kinds
+        return [kinds.name(number).decode() for number in range(kinds.count)]
 
     def _count(self, entries: Entries, *, is_final: bool, out: Outputs) -> None:
         rules, partition = self.settings.windows, self.partition
@@ -242,8 +287,10 @@ class Lane:
     # --- state ---
 
     def copy(self) -> Lane:
-        """Return a lane of the same state that shares nothing with this one."""
-        return Lane.restore(self.source.topic, self.partition, self.settings, self.snapshot())
+        """Return a lane of the same state that shares nothing with this one, but the shadow models."""
+        lane = Lane.restore(self.source.topic, self.partition, self.settings, self.snapshot())
+        lane.shadows = self.shadows
+        return lane
 
     def snapshot(self) -> dict[str, Any]:
         """Return all that outputs depend on, as nested dicts of arrays."""

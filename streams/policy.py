@@ -69,6 +69,14 @@ class PolicyFold:
         _fold(models, raw, usable, self.histograms, self.weights, tails)
         return tails
 
+    def replace(self, model: int, detector: int, calibration: tuple[NDArray[np.float64], float] | None) -> None:
+        """Replace a detector's histogram for a model number: by another one and its weight, or by none."""
+        if calibration is None:
+            self.histograms[model, detector] = 0.0
+        else:
+            histogram, weight = calibration
+            self.histograms[model, detector] = histogram * (self.weights[model] / weight)
+
     def snapshot(self) -> dict[str, NDArray[Any]]:
         """Return what ``restore`` needs."""
         return {"histograms": self.histograms, "weights": self.weights}

@@ -1,37 +1,37 @@
 """Trained models on disk: one folder a sensor type, a skops file and a JSON description a version.
 
-``active.json`` in the type's folder names the version in force. Files are written beside their place and moved in,
-so that a reader never sees half of one.
+``active.json`` in the type's folder describes the version in force. Files are written beside their place and moved in,
+so that a reader never sees half of one. What is not on disk is fetched from the archive, if there is one, and kept.
 """
 
 from __future__ import annotations
 
 import glob
-import hashlib
 import json
-import os
-import re
-from datetime import UTC, datetime
+import time
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-
-from fleetwatch.errors import EnvironmentProblemError
+from fleetwatch.errors import EnvironmentProblemError, FleetwatchError
 from fleetwatch.logs import get_logger
-from fleetwatch.records import Metric, ModelStatus, ModelVersion
-from streams import features
-from streams.batch import ActiveModel
-from streams.detectors import isolation_forest
+from fleetwatch.records import ModelStatus
+from streams import features, model_training
+from streams.model_files import facts_of, record_of, write, write_new
+from streams.model_names import folder_name, location, version_of
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
+
+    from fleetwatch.records import ModelVersion
+    from streams.batch import ActiveModel
+    from streams.model_archive import ModelArchive
 
 log = get_logger(__name__)
 
-ALGORITHM: Final = f"sklearn.IsolationForest({isolation_forest.N_TREES}x{isolation_forest.SAMPLES})"
-_TRUSTED: Final = ["sklearn.tree._tree.Tree"]
+_ACTIVE: Final = "active.json"
 
 
 class ModelRegistry:
@@ -42,8 +42,9 @@ class ModelRegistry:
 
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, archive: ModelArchive | None = None) -> None:
         self._root = root
+        self._archive = archive
         try:
             root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -51,11 +52,14 @@ class ModelRegistry:
                 f"cannot make the models folder {root} ({error.strerror}): set FLEETWATCH_MODELS_DIR"
             ) from None
 
+    # --- training
+
     def train(self, sensor_type: str, sample: NDArray[np.float64], now: datetime) -> tuple[ModelVersion, ActiveModel]:
         """Train on squashed features (n, features), store the model and make it the active one."""
-        record, model, facts = self._trained(sensor_type, sample, now)
-        _write(self._description(sensor_type), facts)
-        return record, ActiveModel(record.version, isolation_forest.flatten(model))
+        trained = model_training.train(sensor_type, sample, now, status=ModelStatus.ACTIVE)
+        self.put(trained.record, trained.artefact)
+        write(self._description(sensor_type), _json(trained.record))
+        return trained.record, trained.model
 
     def train_first(
         self, sensor_type: str, sample: NDArray[np.float64], now: datetime
@@ -65,79 +69,42 @@ class ModelRegistry:
         Several workers that share a folder may train the first model of a type at the same time, each from what it saw.
         The first one's counts for all.
         """
-        record, model, facts = self._trained(sensor_type, sample, now)
+        trained = model_training.train(sensor_type, sample, now, status=ModelStatus.ACTIVE)
+        self.put(trained.record, trained.artefact)
         description = self._description(sensor_type)
-        if not _write_new(description, facts):
+        if not write_new(description, _json(trained.record)):
             first = self._active(description)
             if first is not None:
                 return first
-            _write(description, facts)
-        return record, ActiveModel(record.version, isolation_forest.flatten(model))
+            write(description, _json(trained.record))
+        return trained.record, trained.model
 
-    def _trained(self, sensor_type: str, sample: NDArray[np.float64], now: datetime) -> tuple[ModelVersion, Any, bytes]:
-        """Train and store a model; return its record, itself, and what describes it as the active one."""
-        model = isolation_forest.train(sample)
-        fingerprint = hashlib.sha256(np.ascontiguousarray(sample).tobytes()).hexdigest()[:8]
-        version = f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{fingerprint}"
-        scores = -model.score_samples(sample)
-        record = ModelVersion(
-            sensor_type=sensor_type,
-            version=version,
-            algorithm=ALGORITHM,
-            status=ModelStatus.ACTIVE,
-            location=f"{_folder_name(sensor_type)}/{version}.skops",
-            trained_at=now,
-            training_rows=len(sample),
-            metrics=(
-                Metric(name="score_mean", value=float(scores.mean())),
-                Metric(name="score_p99", value=float(np.quantile(scores, 0.99))),
-            ),
-        )
-        return record, model, self._store(record, model)
+    # --- what is there
 
     def load_active(self) -> dict[str, ActiveModel]:
         """Return the active model of each sensor type; one that cannot be read is said in the log and left out."""
-        found: dict[str, ActiveModel] = {}
-        for description in sorted(self._root.glob("*/active.json")):
-            active = self._active(description)
-            if active is not None:
-                found[active[0].sensor_type] = active[1]
-        return found
+        found = (self._active(description) for description in sorted(self._root.glob(f"*/{_ACTIVE}")))
+        return {record.sensor_type: model for record, model in filter(None, found)}
 
-    def _active(self, description: Path) -> tuple[ModelVersion, ActiveModel] | None:
-        """Return what a description names as active; None, and a line in the log, if it cannot be used."""
-        try:
-            facts = json.loads(description.read_text())
-            if facts["features"] != list(features.NAMES):
-                log.warning("model_ignored", model=facts["version"], reason="trained on other features")
-                return None
-            model = _load(self._root / facts["location"])
-            record = ModelVersion(
-                sensor_type=facts["sensor_type"],
-                version=facts["version"],
-                algorithm=facts["algorithm"],
-                status=ModelStatus.ACTIVE,
-                location=facts["location"],
-                trained_at=datetime.fromisoformat(facts["trained_at"]),
-                training_rows=facts["training_rows"],
-                metrics=tuple(Metric(name=name, value=value) for name, value in facts["metrics"].items()),
-            )
-            return record, ActiveModel(record.version, isolation_forest.flatten(model))
-        except Exception as error:  # noqa: BLE001  # damaged files raise whatever their bytes provoke
-            log.warning("model_ignored", path=str(description), reason=f"{type(error).__name__}: {error}")
-            return None
+    def active_records(self) -> list[ModelVersion]:
+        """Return what describes the active model of each sensor type; nothing of what cannot be read."""
+        found = (_read(description) for description in sorted(self._root.glob(f"*/{_ACTIVE}")))
+        return [record for record in found if record is not None]
 
-    def _description(self, sensor_type: str) -> Path:
-        return self._root / _folder_name(sensor_type) / "active.json"
+    def load(self, sensor_type: str, version: str, *, patience: float = 0.0) -> ActiveModel | None:
+        """Return one version of a model, active or not; None, and a line in the log, if it cannot be had.
 
-    def load(self, sensor_type: str, version: str) -> ActiveModel | None:
-        """Return one version of a model, active or not; None, and a line in the log, if it cannot be read."""
-        path = self._root / _folder_name(sensor_type) / f"{version}.skops"
-        try:
-            return ActiveModel(version, isolation_forest.flatten(_load(path)))
-        except Exception as error:  # noqa: BLE001  # damaged files raise whatever their bytes provoke
-            log.warning("model_ignored", path=str(path), reason=f"{type(error).__name__}: {error}")
-            return None
+        ``version`` may be as scored readings call it. An archive that cannot be had is tried for ``patience`` seconds.
+        """
+        version = version_of(version)
+        path = self._root / location(sensor_type, version)
+        record = self._record(sensor_type, version)
+        if (record is None or not path.exists()) and self._archive is not None:
+            deadline = time.monotonic() + patience
+            while not self._fetch(sensor_type, version) and time.monotonic() < deadline:
+                time.sleep(1.0)
+            record = self._record(sensor_type, version)
+        return self._load(sensor_type, version, record)
 
     def find(self, version: str) -> dict[str, ActiveModel]:
         """Return one version, active or not, by its sensor type.
@@ -147,65 +114,118 @@ class ModelRegistry:
 
         """
         for path in sorted(self._root.glob(f"*/{glob.escape(version)}.skops")):
-            facts = json.loads(path.with_name("active.json").read_text())
-            if facts["features"] != list(features.NAMES):
+            record = _read(path.with_suffix(".json")) or _read(path.with_name(_ACTIVE))
+            if record is None:
+                continue
+            if record.features != features.NAMES:
                 raise EnvironmentProblemError(f"the model {version} was trained on other features")
-            model = self.load(facts["sensor_type"], version)
+            model = self.load(record.sensor_type, version)
             if model is not None:
-                return {facts["sensor_type"]: model}
+                return {record.sensor_type: model}
         raise EnvironmentProblemError(f"there is no usable model {version} below {self._root}")
 
-    def _store(self, record: ModelVersion, model: Any) -> bytes:
-        """Store a model; return its description."""
-        import skops.io  # noqa: PLC0415  # slow to import, needed when a model is stored or loaded
+    def artefact(self, record: ModelVersion) -> bytes | None:
+        """Return the bytes of a version's model; None when they are not on disk."""
+        try:
+            return (self._root / location(record.sensor_type, record.version)).read_bytes()
+        except OSError:
+            return None
 
-        path = self._root / record.location
-        path.parent.mkdir(exist_ok=True)
-        _write(path, skops.io.dumps(model))
-        facts = {
-            "sensor_type": record.sensor_type,
-            "version": record.version,
-            "algorithm": record.algorithm,
-            "location": record.location,
-            "features": list(features.NAMES),
-            "trained_at": record.trained_at.isoformat(),
-            "training_rows": record.training_rows,
-            "metrics": {metric.name: metric.value for metric in record.metrics},
-        }
-        return json.dumps(facts, indent=1).encode()
+    # --- changes
+
+    def put(self, record: ModelVersion, artefact: bytes) -> None:
+        """Store a version: its artefact, then what describes it.
+
+        Raises:
+            EnvironmentProblemError: the folder cannot be written.
+
+        """
+        path = self._root / location(record.sensor_type, record.version)
+        try:
+            path.parent.mkdir(exist_ok=True)
+            write(path, artefact)
+            write(path.with_suffix(".json"), _json(record))
+        except OSError as error:
+            raise EnvironmentProblemError(f"cannot write {path}: {error.strerror}") from None
+
+    def activate(self, record: ModelVersion) -> None:
+        """Remember which version of a type is in force, for the next start.
+
+        Raises:
+            EnvironmentProblemError: the folder cannot be written.
+
+        """
+        description = self._description(record.sensor_type)
+        try:
+            description.parent.mkdir(exist_ok=True)
+            write(description, _json(record))
+        except OSError as error:
+            raise EnvironmentProblemError(f"cannot write {description}: {error.strerror}") from None
+
+    # --- files
+
+    def _description(self, sensor_type: str) -> Path:
+        return self._root / folder_name(sensor_type) / _ACTIVE
+
+    def _active(self, description: Path) -> tuple[ModelVersion, ActiveModel] | None:
+        """Return what a description names as active; None, and a line in the log, if it cannot be used."""
+        record = _read(description)
+        if record is None:
+            return None
+        model = self._load(record.sensor_type, record.version, record)
+        return None if model is None else (record, model)
+
+    def _record(self, sensor_type: str, version: str) -> ModelVersion | None:
+        """Return what describes a version: its own file; of older versions of this project only the active one's."""
+        path = self._root / location(sensor_type, version)
+        own = path.with_suffix(".json")
+        if own.exists():
+            return _read(own)
+        description = self._description(sensor_type)
+        active = _read(description) if description.exists() else None
+        return active if active is not None and active.version == version else None
+
+    def _load(self, sensor_type: str, version: str, record: ModelVersion | None) -> ActiveModel | None:
+        if record is not None and record.features != features.NAMES:
+            log.warning("model_ignored", model=version, reason="trained on other features")
+            return None
+        path = self._root / location(sensor_type, version)
+        level = None if record is None else record.metric(model_training.ALARM_LEVEL)
+        try:
+            artefact = path.read_bytes()
+            return model_training.load(sensor_type, version, artefact, float("inf") if level is None else level)
+        except Exception as error:  # noqa: BLE001  # damaged files raise whatever their bytes provoke
+            log.warning("model_ignored", path=str(path), reason=f"{type(error).__name__}: {error}")
+            return None
+
+    def _fetch(self, sensor_type: str, version: str) -> bool:
+        """Bring a version from the archive to the disk; say whether that is settled: it is here, or not even there."""
+        assert self._archive is not None
+        try:
+            found = self._archive.get(sensor_type, version)
+            if found is None:
+                return True
+            self.put(record_of(found[0]), found[1])
+        except (FleetwatchError, KeyError, TypeError, ValueError) as error:
+            log.warning("model_not_fetched", sensor_type=sensor_type, model=version, reason=str(error))
+            return False
+        log.info("model_fetched", sensor_type=sensor_type, model=version)
+        return True
 
 
-def _load(path: Path) -> Any:
-    import skops.io  # noqa: PLC0415
-
-    return skops.io.load(path, trusted=_TRUSTED)
+def _json(record: ModelVersion) -> bytes:
+    return json.dumps(facts_of(record), indent=1).encode()
 
 
-def _write(path: Path, content: bytes) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with beside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
-
-
-def _write_new(path: Path, content: bytes) -> bool:
-    """Write a file that is not there yet; return False if it is. A reader sees all of it or nothing."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
-    _write(beside, content)
+def _read(description: Path) -> ModelVersion | None:
+    """Return what a description says; None, and a line in the log, if that cannot be read."""
     try:
-        os.link(beside, path)
-    except FileExistsError:
-        return False
-    finally:
-        beside.unlink()
-    return True
-
-
-def _folder_name(sensor_type: str) -> str:
-    """Return a folder name for any sensor type: itself where it is harmless, otherwise with a hash."""
-    if re.fullmatch(r"[A-Za-z0-9_-]{1,60}", sensor_type):
-        return sensor_type
-    plain = re.sub(r"[^A-Za-z0-9_-]", "_", sensor_type)[:40]
-    return f"{plain}.{hashlib.sha256(sensor_type.encode()).hexdigest()[:12]}"
+        facts: Any = json.loads(description.read_text())
+        record = record_of(facts)
+    except Exception as error:  # noqa: BLE001  # damaged files raise whatever their bytes provoke
+        log.warning("model_ignored", path=str(description), reason=f"{type(error).__name__}: {error}")
+        return None
+    if record.location != location(record.sensor_type, record.version):
+        log.warning("model_ignored", path=str(description), reason=f"its artefact is said to be {record.location}")
+        return None
+    return record

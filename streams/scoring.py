@@ -42,7 +42,10 @@ if TYPE_CHECKING:
     from streams.detectors.multivariate import Together
 
 ADAPTIVE, DEVIATION = range(2)
+ISOLATION_FOREST: Final = 3
 MULTIVARIATE: Final = 4
+_BATCH: Final = 1
+"""The batch model's column in raw scores and their calibration."""
 _SIZE_WEIGHT, _SIZE_LIMIT = 0.25, 6.0
 _MODEL_MARGIN: Final = 0.75
 """Models know less of a device than its own past does: they must be surer (the best of five values on NAB)."""
@@ -54,6 +57,7 @@ class Scores:
 
     ``rarity`` has a column for each of DETECTORS, in powers of ten: 4 is "1 in 10,000"; ``winner`` is the detector that
     is furthest beyond its bar. ``is_together`` says where the multivariate detector alone makes the anomaly.
+    ``raw_batch`` is the batch model's score before calibration, ``x`` what it was given.
     """
 
     online: NDArray[np.float64]
@@ -62,7 +66,7 @@ class Scores:
     is_ready: NDArray[np.bool_]
     is_anomaly: NDArray[np.bool_]
     is_record: NDArray[np.bool_]
-    has_model: NDArray[np.bool_]
+    raw_batch: NDArray[np.float64]
     x: NDArray[np.float64]
     is_settled: NDArray[np.bool_]
     rarity: NDArray[np.float64]
@@ -146,7 +150,7 @@ class Scorer:
             is_ready=is_ready,
             is_anomaly=is_alarm,
             is_record=is_record,
-            has_model=~np.isnan(raw[:, 1]),
+            raw_batch=raw[:, 1],
             x=x,
             is_settled=is_settled,
             rarity=np.column_stack([unusual.rarity, deviations.evidence, tails]),
@@ -156,6 +160,14 @@ class Scorer:
             together=together,
             is_together=is_together,
         )
+
+    def recalibrate(self, kind: int, calibration: tuple[NDArray[np.float64], float] | None) -> None:
+        """Begin the batch model's calibration of a sensor type anew: its model is another one from here on.
+
+        ``calibration`` is how the new one was calibrated here as a shadow, with the weight of its next reading.
+        """
+        if kind < len(self.policy.weights):
+            self.policy.replace(kind, _BATCH, calibration)
 
     _PARTS: Final = ("pace", "plans", "adaptive", "deviation", "multivariate", "trees", "policy", "alarms")
     BY_CHANNEL: Final = ("seen", "stats", "pace", "plans", "adaptive", "deviation", "alarms")

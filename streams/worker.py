@@ -22,22 +22,19 @@ import asyncio
 import contextlib
 import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
-from fleetwatch import avro, topics
 from fleetwatch.errors import TransientError
 from fleetwatch.logs import get_logger
 from streams import recovery, state
 from streams.batch import blocks_of
 from streams.careful import process_carefully
 from streams.lane import Lane, LaneSettings
-from streams.registry import ModelRegistry
 from streams.rules import load_rules
 from streams.state import Claim, SnapshotWriter
-from streams.training import TrainingSamples
 from streams.tuning import load_tunings
 from streams.windows import WindowRules
+from streams.worker_models import WorkerModels, versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -133,19 +130,25 @@ class Worker:
         self._guard = guard
         self._service = service
         self._lane_settings = lane_settings(settings)
-        self._registry = ModelRegistry(settings.models_dir)
-        self._models = self._registry.load_active()
-        self._samples = TrainingSamples(settings.training_sample)
+        self._models = WorkerModels(settings, service)
         self._outbox = outbox
         self._held: dict[LaneId, _Held] = {}
         self._loading: dict[LaneId, asyncio.Task[None]] = {}
-        self._trainings: set[asyncio.Task[None]] = set()
         self._checkpointing = asyncio.Lock()
         self._may_fold = asyncio.Event()
         self._may_fold.set()
         self._failed: Exception | None = None
         self._rate_since = time.monotonic()
         self._rate_events = 0
+
+    async def __aenter__(self) -> Self:
+        """Learn of the batch models."""
+        await self._models.__aenter__()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Hear of them no longer."""
+        await self._models.__aexit__()
 
     # --- assignment ---
 
@@ -206,24 +209,14 @@ class Worker:
             try:
                 held.lane = Lane.restore(topic, partition, self._lane_settings, found.snapshot)
                 held.by_clock = state.unpack_messages(found.snapshot["by_clock"])
-                held.models = self._load_models(state.unpack_messages(found.snapshot["models"]))
+                packed = state.unpack_messages(found.snapshot["models"])
+                held.models = self._models.load({sensor_type: version.decode() for sensor_type, _, version in packed})
             except (ValueError, KeyError) as error:
                 log.warning("state_ignored", lane=name, reason=str(error))
                 held.lane.next_offset = found.next_offset
             held.done = held.lane.next_offset
             log.info("lane_restored", topic=topic, partition=partition, next_offset=held.lane.next_offset)
         return held
-
-    def _load_models(self, versions: list[Message]) -> dict[str, ActiveModel]:
-        """Return the models that were in force when a snapshot was taken."""
-        found = {}
-        for sensor_type, _, raw in versions:
-            version, active = raw.decode(), self._models.get(sensor_type)
-            same = active if active is not None and active.version == version else None
-            model = same or self._registry.load(sensor_type, version)
-            if model is not None:
-                found[sensor_type] = model
-        return found
 
     def positions(self) -> dict[LaneId, int]:
         """Return the offset after what each lane has folded in."""
@@ -267,32 +260,11 @@ class Worker:
     def _send(self, outputs: Outputs, partition: int) -> None:
         self._outbox.send(outputs.blocks, partition)
         self._count(outputs)
-        for sensor_type, rows in outputs.training.items():
-            if sensor_type in self._models:
-                continue
-            sample = self._samples.add(sensor_type, rows)
-            if sample is not None:
-                task = asyncio.create_task(self._train(sensor_type, sample))
-                self._trainings.add(task)
-                task.add_done_callback(self._trainings.discard)
+        self._models.offer(outputs)
 
     def _count(self, outputs: Outputs) -> None:
         for name, count in outputs.counters.items():
             self._service.status.count(name, count)
-
-    async def _train(self, sensor_type: str, sample: Any) -> None:
-        try:
-            record, active = await asyncio.to_thread(
-                self._registry.train_first, sensor_type, sample, datetime.now(UTC).replace(microsecond=0)
-            )
-        except Exception:
-            log.exception("training_failed", sensor_type=sensor_type)
-            self._samples.forget(sensor_type)
-            return
-        self._models[sensor_type] = active
-        self._service.status.count("models_trained")
-        log.info("model_trained", sensor_type=sensor_type, version=record.version, rows=record.training_rows)
-        self._outbox.send_by_key((topics.MODELS, sensor_type.encode(), avro.encode(record)))
 
     # --- checkpoint ---
 
@@ -319,6 +291,8 @@ class Worker:
         cuts = [self._cut(*lane, held) for lane, held in list(self._held.items()) if held.is_dirty]
         busy = time.monotonic() - began
         self._report()
+        for message in self._models.messages(held.lane for held in self._held.values()):
+            self._outbox.send_by_key(message)
         await self._outbox.flush()
         for part in (_Cut.blocks_to_write, _Cut.manifest_to_write):
             cuts, more = await self._write(cuts, part)
@@ -362,10 +336,11 @@ class Worker:
         """Let lanes change to the newest models with this checkpoint; until it stands nothing is folded in."""
         for held in self._held.values():
             is_past = held.lane.next_offset >= held.models_until
-            if is_past and _versions(held.models) != _versions(self._models):
-                held.models = dict(self._models)
+            if is_past and (changed := self._models.change(held.lane, held.models)) is not None:
+                held.models = changed
                 held.is_dirty = True
                 self._may_fold.clear()
+            self._models.watch(held.lane, held.models)
 
     def _cut(self, topic: str, partition: int, held: _Held) -> _Cut:
         """Take everything of a lane that belongs to this checkpoint, at one offset; nothing is awaited here."""
@@ -373,7 +348,7 @@ class Worker:
         events, held.events = held.events, []
         by_clock, held.by_clock = held.by_clock, []
         held.is_dirty = False
-        models: list[Message] = [(name, None, version.encode()) for name, version in _versions(held.models).items()]
+        models: list[Message] = [(name, None, version.encode()) for name, version in versions(held.models).items()]
         snapshot = held.lane.snapshot() | {
             "by_clock": state.pack_messages(by_clock),
             "models": state.pack_messages(models),
@@ -417,10 +392,5 @@ class Worker:
 
     async def close(self) -> None:
         """Take a last checkpoint and let running trainings end."""
-        if self._trainings:
-            await asyncio.gather(*self._trainings)
+        await self._models.settle()
         await self.checkpoint()
-
-
-def _versions(models: dict[str, ActiveModel]) -> dict[str, str]:
-    return {sensor_type: model.version for sensor_type, model in models.items()}

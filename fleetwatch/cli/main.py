@@ -20,6 +20,7 @@ def build_app() -> typer.Typer:
         dlq,
         evaluate,
         exchange,
+        models,
         record,
         replay,
         schemas,
@@ -54,6 +55,7 @@ def build_app() -> typer.Typer:
         dlq,
         exchange,
         evaluate,
+        models,
         bench,
     ):
         module.add_to(app)

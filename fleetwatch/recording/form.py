@@ -31,6 +31,7 @@ RECORD_OF: Final[dict[str, type[records.Record]]] = {
     topics.ALERTS: records.Alert,
     topics.ALERT_ACTIONS: records.AlertAction,
     topics.MODELS: records.ModelVersion,
+    topics.MODEL_COMPARISONS: records.ModelComparison,
     topics.TRUTH: records.GroundTruth,
     topics.DEAD_LETTERS: records.DeadLetter,
 }

@@ -22,11 +22,12 @@ RECORD_TYPES: tuple[type[Record], ...] = (
     records.Alert,
     records.AlertAction,
     records.ModelVersion,
+    records.ModelComparison,
     records.GroundTruth,
     records.DeadLetter,
 )
 FLAT_TYPES = tuple(kind for kind in RECORD_TYPES if kind is not records.ModelVersion)
-"""All but the one with an array."""
+"""All but the one with arrays."""
 
 INT_FIELDS = {"partition", "source_partition"}
 """Ints of 32 bits; all other numbers of the records are longs."""

@@ -98,12 +98,12 @@ def test_the_strict_check_passes_exactly_what_fastavro_would_have_written(data: 
 _metrics = st.lists(st.builds(Metric, name=texts, value=st.floats(allow_nan=False)), min_size=1, max_size=4).map(tuple)
 
 
-@given(record=records_of(ModelVersion, metrics=_metrics))
+@given(record=records_of(ModelVersion, parameters=_metrics))
 @settings(max_examples=50, deadline=None)
 def test_an_array_in_a_block_that_names_its_size_is_read(record: ModelVersion):
-    before = avro.encode(replace(record, metrics=()))[:-1]
+    before = avro.encode(replace(record, parameters=()))[:-1]
     items = avro.encode(record)[len(before) + 1 : -1]
-    value = before + _long(-len(record.metrics)) + _long(len(items)) + items + b"\x00"
+    value = before + _long(-len(record.parameters)) + _long(len(items)) + items + b"\x00"
     assert avro.decode(value, ModelVersion, strict=True) == record
 
 

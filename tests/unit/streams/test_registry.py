@@ -65,7 +65,7 @@ def test_the_record_says_what_was_trained_and_where(tmp_path: Path) -> None:
     )
     assert record.version.startswith("20260504T120000Z-")
     assert (tmp_path / record.location).is_file()
-    assert {metric.name for metric in record.metrics} == {"score_mean", "score_p99"}
+    assert {metric.name for metric in record.metrics} == {"score_mean", "score_p99", "alarm_level"}
     assert all(0 < metric.value < 1 for metric in record.metrics)
 
 
