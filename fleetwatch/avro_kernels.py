@@ -18,6 +18,7 @@ from fleetwatch.avro_layout import (
 )
 from fleetwatch.records import Reason
 from fleetwatch.row_status import STATUS
+from fleetwatch.zigzag import write_long
 
 _TRUNCATED, _TRAILING, _MALFORMED = (
     STATUS[Reason.TRUNCATED],
@@ -231,17 +232,6 @@ def equal_rows(left, left_start, left_length, right, right_start, right_length, 
 
 
 @njit(cache=True, nogil=True)
-def _write_long(out, pos, number):
-    bits = np.uint64(number << 1) ^ np.uint64(number >> 63)
-    while bits > np.uint64(0x7F):
-        out[pos] = np.uint8((bits & np.uint64(0x7F)) | np.uint64(0x80))
-        bits >>= np.uint64(7)
-        pos += 1
-    out[pos] = np.uint8(bits)
-    return pos + 1
-
-
-@njit(cache=True, nogil=True)
 def encode_rows(program, header, ints, floats, buffer, out, ends):
     """Write the frame and body of every row one after another; set their ``ends`` and return the bytes used."""
     scratch = np.empty(1, np.float64)
@@ -256,7 +246,7 @@ def encode_rows(program, header, ints, floats, buffer, out, ends):
             if program[k, 3] >= 0:
                 is_present = ints[program[k, 4], row] == 1
                 branch = 1 - program[k, 3] if is_present else program[k, 3]
-                pos = _write_long(out, pos, branch)
+                pos = write_long(out, pos, branch)
                 if not is_present:
                     continue
             if op == OP_DOUBLE:
@@ -270,11 +260,11 @@ def encode_rows(program, header, ints, floats, buffer, out, ends):
                 pos += 1
             elif op in (OP_STRING, OP_BYTES):
                 start, length = ints[slot, row], ints[slot + 1, row]
-                pos = _write_long(out, pos, length)
+                pos = write_long(out, pos, length)
                 for b in range(length):
                     out[pos + b] = buffer[start + b]
                 pos += length
             else:
-                pos = _write_long(out, pos, ints[slot, row])
+                pos = write_long(out, pos, ints[slot, row])
         ends[row] = pos
     return pos

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from fleetwatch.zigzag import long_size, write_long
+
 
 @njit(cache=True, nogil=True)
 def _read_varint(buffer, pos, end):
@@ -63,29 +65,8 @@ def read_records(buffer, base_offset, last_delta, first_ms, columns):
 
 
 @njit(cache=True, nogil=True)
-def _varint_bytes(number):
-    bits = np.uint64(number << 1) ^ np.uint64(number >> 63)
-    size = 1
-    while bits > np.uint64(0x7F):
-        bits >>= np.uint64(7)
-        size += 1
-    return size
-
-
-@njit(cache=True, nogil=True)
-def _write_varint(out, pos, number):
-    bits = np.uint64(number << 1) ^ np.uint64(number >> 63)
-    while bits > np.uint64(0x7F):
-        out[pos] = np.uint8((bits & np.uint64(0x7F)) | np.uint64(0x80))
-        bits >>= np.uint64(7)
-        pos += 1
-    out[pos] = np.uint8(bits)
-    return pos + 1
-
-
-@njit(cache=True, nogil=True)
 def _write_span(out, pos, buffer, start, length):
-    pos = _write_varint(out, pos, length)
+    pos = write_long(out, pos, length)
     for k in range(length):
         out[pos + k] = buffer[start + k]
     return pos + max(length, 0)
@@ -97,11 +78,11 @@ def write_records(key_buffer, key_starts, key_lengths, buffer, starts, lengths, 
     pos = 0
     for row in range(starts.shape[0]):
         key, value = key_lengths[row], lengths[row]
-        size = 3 + _varint_bytes(row) + _varint_bytes(key) + max(key, 0) + _varint_bytes(value) + max(value, 0)
-        pos = _write_varint(out, pos, size)
+        size = 3 + long_size(row) + long_size(key) + max(key, 0) + long_size(value) + max(value, 0)
+        pos = write_long(out, pos, size)
         out[pos] = 0
         out[pos + 1] = 0
-        pos = _write_varint(out, pos + 2, row)
+        pos = write_long(out, pos + 2, row)
         pos = _write_span(out, pos, key_buffer, key_starts[row], key)
         pos = _write_span(out, pos, buffer, starts[row], value)
         out[pos] = 0

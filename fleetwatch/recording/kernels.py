@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 from numba import njit
 
-from fleetwatch.avro_kernels import _read_long, _write_long
+from fleetwatch.avro_kernels import _read_long
 from fleetwatch.avro_layout import OP_BOOL, OP_BYTES, OP_DOUBLE, OP_FLOAT, OP_STRING, OP_TIME
+from fleetwatch.zigzag import long_size, write_long
 
 (
     PARTITION,
@@ -44,36 +44,26 @@ def _copy(source, start, length, out, pos):
 
 
 @njit(cache=True, nogil=True)
-def _long_size(number):
-    bits = np.uint64(number << 1) ^ np.uint64(number >> 63)
-    size = 1
-    while bits > np.uint64(0x7F):
-        bits >>= np.uint64(7)
-        size += 1
-    return size
-
-
-@njit(cache=True, nogil=True)
 def encode_rows(columns, keys, headers, values, out):
     """Write rows one after another; return the bytes used."""
     pos = 0
     for row in range(columns.shape[1]):
-        pos = _write_long(out, pos, columns[PARTITION, row])
-        pos = _write_long(out, pos, columns[OFFSET, row])
-        pos = _write_long(out, pos, columns[BROKER_MS, row])
+        pos = write_long(out, pos, columns[PARTITION, row])
+        pos = write_long(out, pos, columns[OFFSET, row])
+        pos = write_long(out, pos, columns[BROKER_MS, row])
         if columns[EVENT_MS, row] == ABSENT:
             out[pos] = 0
             pos += 1
         else:
             out[pos] = 2
-            pos = _write_long(out, pos + 1, columns[EVENT_MS, row])
+            pos = write_long(out, pos + 1, columns[EVENT_MS, row])
         length = columns[KEY_LENGTH, row]
         if length < 0:
             out[pos] = 0
             pos += 1
         else:
             out[pos] = 2
-            pos = _write_long(out, pos + 1, length)
+            pos = write_long(out, pos + 1, length)
             pos = _copy(keys, columns[KEY_START, row], length, out, pos)
         if columns[HEADERS_LENGTH, row] == 0:
             out[pos] = 0
@@ -81,13 +71,13 @@ def encode_rows(columns, keys, headers, values, out):
         else:
             pos = _copy(headers, columns[HEADERS_START, row], columns[HEADERS_LENGTH, row], out, pos)
         branch, length = columns[BRANCH, row], columns[VALUE_LENGTH, row]
-        size = _long_size(branch) + length
+        size = long_size(branch) + length
         if branch == RAW:
-            size += _long_size(length)
-        pos = _write_long(out, pos, size)
-        pos = _write_long(out, pos, branch)
+            size += long_size(length)
+        pos = write_long(out, pos, size)
+        pos = write_long(out, pos, branch)
         if branch == RAW:
-            pos = _write_long(out, pos, length)
+            pos = write_long(out, pos, length)
         pos = _copy(values, columns[VALUE_START, row], length, out, pos)
     return pos
 
@@ -225,7 +215,7 @@ def shift_bodies(buffer, starts, stops, program, delta_ms, out, ends):
             if op == OP_TIME:
                 pos = _copy(buffer, start, at - start, out, pos)
                 number, at, _ = _read_long(buffer, at, end)
-                pos = _write_long(out, pos, number + delta_ms)
+                pos = write_long(out, pos, number + delta_ms)
                 continue
             if op == OP_DOUBLE:
                 at += 8

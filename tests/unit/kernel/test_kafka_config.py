@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import logging
 import ssl
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
 import pytest
 import structlog
 from aiokafka import AIOKafkaProducer
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from pydantic import SecretStr
 
 from fleetwatch import kafka, topics
@@ -80,14 +85,33 @@ def test_without_a_user_sasl_is_told_nothing_rather_than_none():
     assert (config["sasl_plain_username"], config["sasl_plain_password"]) == ("", "")
 
 
+def make_authority() -> bytes:
+    """A certificate authority that nobody else knows, PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test authority")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
 def test_a_ca_file_of_ones_own_is_the_only_one_believed(tmp_path: Path):
-    authority = next(iter(ssl.create_default_context().get_ca_certs(binary_form=True)), None)
-    if authority is None:
-        pytest.skip("this machine has no certificates")
+    authority = make_authority()
     file = tmp_path / "ca.pem"
-    file.write_text(ssl.DER_cert_to_PEM_cert(authority))
+    file.write_bytes(authority)
     context = kafka.aiokafka_config(Settings(security_protocol="SSL", ssl_ca_file=file))["ssl_context"]
-    assert context.get_ca_certs(binary_form=True) == [authority]
+    assert context.get_ca_certs(binary_form=True) == [ssl.PEM_cert_to_DER_cert(authority.decode())]
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.check_hostname
 
 
 def test_librdkafka_says_each_kind_of_thing_once_in_a_while(monkeypatch: pytest.MonkeyPatch):
