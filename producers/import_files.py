@@ -6,7 +6,11 @@ its event time: as if every device had sent at once.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import shutil
 import zlib
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Final, Literal
@@ -23,8 +27,10 @@ from fleetwatch.errors import EnvironmentProblemError
 from fleetwatch.recording.rows import Messages
 from fleetwatch.recording.writer import RecordingWriter
 from fleetwatch.records import SensorReading, to_millis
+from producers.import_sort import SortedRuns
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -32,6 +38,8 @@ if TYPE_CHECKING:
     from fleetwatch.recording.manifest import Manifest
 
 BLOCK_EVENTS: Final = 8192
+CHUNK_ROWS: Final = 200_000
+"""Rows of a file that are checked and sorted at a time."""
 Format = Literal["csv", "jsonl"]
 
 
@@ -99,8 +107,8 @@ class Imported:
     unreadable: int
 
 
-def read_table(path: Path, kind: Format) -> pl.DataFrame:
-    """Read a file, every column as text.
+def read_chunks(path: Path, kind: Format) -> Iterator[pl.DataFrame]:
+    """Read a file piece by piece, every column as text; nested values of JSON are left out.
 
     Raises:
         EnvironmentProblemError: it cannot be read; the text says why.
@@ -108,10 +116,14 @@ def read_table(path: Path, kind: Format) -> pl.DataFrame:
     """
     try:
         if kind == "csv":
-            return pl.read_csv(path, infer_schema=False)
-        table = pl.read_ndjson(path, infer_schema_length=None)
-        simple = [name for name, kind in table.schema.items() if not kind.is_nested()]
-        return table.select(pl.col(simple).cast(pl.String))
+            lines = pl.scan_csv(path, infer_schema=False)
+        else:
+            found = pl.scan_ndjson(path, infer_schema_length=None)  # all of it: a late 1.5 makes a column of floats
+            simple = [name for name, kind in found.collect_schema().items() if not kind.is_nested()]
+            lines = found.select(pl.col(simple).cast(pl.String))
+        empty = pl.DataFrame(schema=lines.collect_schema())
+        yield empty  # its columns are looked at even where no row follows
+        yield from lines.collect_batches(chunk_size=CHUNK_ROWS, maintain_order=True)
     except OSError as error:
         raise EnvironmentProblemError(f"cannot read {path}: {error.strerror or error}") from None
     except pl.exceptions.PolarsError as error:
@@ -121,29 +133,80 @@ def read_table(path: Path, kind: Format) -> pl.DataFrame:
 def import_file(  # noqa: PLR0913  # one command, all named
     path: Path, kind: Format, mapping: Mapping, out: Path, *, partitions: int = 4, skip_bad: bool = False
 ) -> Imported:
-    """Make a recording of a file.
+    """Make a recording of a file of any size, by way of a folder of sorted pieces in ``out`` that is removed.
 
     Raises:
         EnvironmentProblemError: a column is missing, a row cannot be read, or ``out`` cannot be written.
 
     """
-    rows = _long_form(read_table(path, kind), mapping, str(path))
-    without_value = int(rows["value"].is_null().sum())
-    rows = rows.filter(pl.col("value").is_not_null())
-    rows, bad = _checked(rows, mapping.time)
-    if len(bad) and not skip_bad:
-        row, problem = bad.row(0)
-        raise EnvironmentProblemError(f"{path}: row {row + 1} after the header: {problem} ({len(bad)} such rows)")
-    if len(rows) == 0:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise EnvironmentProblemError(f"{out} is not empty: import into a new folder")
+    sorting = out / ".sorting"
+    try:
+        try:
+            sorting.mkdir(parents=True)
+            runs = SortedRuns(sorting)
+            counted = _sort_rows(path, kind, mapping, runs, skip_bad=skip_bad)
+            manifest = _write(_blocks(runs, are_numbered=mapping.seq is not None), out, partitions)
+        finally:
+            shutil.rmtree(sorting, ignore_errors=True)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        problem = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise EnvironmentProblemError(f"cannot write {out}: {problem}") from None
+    finally:
+        with contextlib.suppress(OSError):
+            out.rmdir()  # when nothing was written
+    return Imported(manifest, *counted)
+
+
+def _sort_rows(path: Path, kind: Format, mapping: Mapping, runs: SortedRuns, *, skip_bad: bool) -> tuple[int, int]:
+    """Check all rows and keep what can be used; return how many had no value and how many could not be read."""
+    seen = usable = without_value = unreadable = 0
+    problem = ""
+    for chunk in read_chunks(path, kind):
+        rows = _long_form(chunk, mapping, str(path), seen)
+        seen += len(chunk)
+        without_value += int(rows["value"].is_null().sum())
+        rows, bad = _checked(rows.filter(pl.col("value").is_not_null()), mapping.time)
+        if len(bad) and not problem:
+            row, found = bad.sort("row").row(0)
+            problem = f"row {row + 1} after the header: {found}"
+        unreadable += len(bad)
+        usable += len(rows)
+        if skip_bad or not problem:
+            runs.add(rows.drop("raw", "problem"))
+    if problem and not skip_bad:
+        raise EnvironmentProblemError(f"{path}: {problem} ({unreadable} such rows)")
+    if usable == 0:
         raise EnvironmentProblemError(f"{path} has no row that can be used")
-    rows = rows.sort("time", "row", maintain_order=True)
-    if mapping.seq is None:
-        rows = rows.with_columns(seq=pl.int_range(pl.len(), dtype=pl.Int64).over("device"))
-    return Imported(_write(rows, out, partitions), without_value, len(bad))
+    return without_value, unreadable
 
 
-def _long_form(table: pl.DataFrame, mapping: Mapping, name: str) -> pl.DataFrame:
-    """Return row, device, sensor_type, site, unit, time, value and seq, all but the first as text."""
+def _blocks(runs: SortedRuns, *, are_numbered: bool) -> Iterator[pl.DataFrame]:
+    """Yield the rows in order, ``BLOCK_EVENTS`` at a time, each numbered within its device if it is not yet."""
+    counts = Counter[str]()
+    kept: list[pl.DataFrame] = []
+    for part in itertools.chain(runs.merged(), [None]):
+        if part is not None:
+            kept.append(part)
+        while kept and (part is None or sum(map(len, kept)) >= BLOCK_EVENTS):
+            joined = pl.concat(kept)
+            block, rest = joined[:BLOCK_EVENTS], joined[BLOCK_EVENTS:]
+            kept = [rest] if len(rest) else []
+            yield block if are_numbered else _numbered(block, counts)
+
+
+def _numbered(block: pl.DataFrame, counts: Counter[str]) -> pl.DataFrame:
+    """Give the rows of each device the numbers that follow those in ``counts``, and add to it."""
+    here = block.group_by("device").len()
+    before = here.select("device", before=pl.Series([counts[device] for device in here["device"]], dtype=pl.Int64))
+    counts.update(dict(here.iter_rows()))
+    numbers = pl.int_range(pl.len(), dtype=pl.Int64).over("device") + pl.col("before")
+    return block.join(before, on="device", how="left", maintain_order="left").with_columns(seq=numbers).drop("before")
+
+
+def _long_form(table: pl.DataFrame, mapping: Mapping, name: str, first: int) -> pl.DataFrame:
+    """Return row (``first`` and up), device, sensor_type, site, unit, time, value and seq, the others as text."""
     texts = {"device": mapping.device, "sensor_type": mapping.sensor_type, "site": mapping.site, "unit": mapping.unit}
     wanted = [column for column in texts.values() if isinstance(column, str)]
     wanted += [mapping.time.column, *([mapping.value] if mapping.value else mapping.values)]
@@ -159,7 +222,7 @@ def _long_form(table: pl.DataFrame, mapping: Mapping, name: str) -> pl.DataFrame
 
     common = {key: text(source).alias(key) for key, source in texts.items()}
     seq = pl.col(mapping.seq) if mapping.seq else pl.lit("0")
-    table = table.with_row_index("row")
+    table = table.with_row_index("row", offset=first)
 
     def channel(column: str, device: pl.Expr) -> pl.DataFrame:
         return table.select(
@@ -225,21 +288,21 @@ def _numeric(texts: pl.Series, time: Time) -> pl.Series:
     return frame.select(pl.when(pl.col("millis").is_between(FIRST_MS, LAST_MS)).then(pl.col("millis"))).to_series()
 
 
-def _write(rows: pl.DataFrame, out: Path, partitions: int) -> Manifest:
-    if out.exists() and any(out.iterdir()):
-        raise EnvironmentProblemError(f"{out} is not empty: import into a new folder")
-    keys, places = _partitioned(rows["device"], partitions)
-    offsets = np.empty(len(rows), np.int64)
-    for number in range(partitions):
-        mine = places == number
-        offsets[mine] = np.arange(mine.sum())
-    times = rows["time"].to_numpy().astype(np.int64)
+def _write(blocks: Iterable[pl.DataFrame], out: Path, partitions: int) -> Manifest:
+    written = np.zeros(partitions, np.int64)
+    last_ms = 0
     with RecordingWriter(out, {topics.READINGS: partitions}) as writer:
-        for start in range(0, len(rows), BLOCK_EVENTS):
-            cut = slice(start, start + BLOCK_EVENTS)
-            values = _encode(rows[cut])
-            writer.append(topics.READINGS, Messages(places[cut], offsets[cut], times[cut], keys[cut], values))
-        return writer.close(int(times[-1]))
+        for rows in blocks:
+            keys, places = _partitioned(rows["device"], partitions)
+            offsets = np.empty(len(rows), np.int64)
+            for number in range(partitions):
+                mine = places == number
+                offsets[mine] = written[number] + np.arange(mine.sum())
+            written += np.bincount(places, minlength=partitions)
+            times = rows["time"].to_numpy().astype(np.int64)
+            last_ms = int(times[-1])
+            writer.append(topics.READINGS, Messages(places, offsets, times, keys, _encode(rows)))
+        return writer.close(last_ms)
 
 
 def _partitioned(devices: pl.Series, partitions: int) -> tuple[ByteColumn, NDArray[np.int64]]:

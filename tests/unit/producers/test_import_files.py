@@ -15,7 +15,7 @@ from fleetwatch.cli.main import build_app
 from fleetwatch.errors import EnvironmentProblemError
 from fleetwatch.recording.reader import Recording, verify
 from fleetwatch.records import SensorReading, to_millis
-from producers import typed_yaml
+from producers import import_files, import_sort, typed_yaml
 from producers.import_files import Mapping, import_file
 from tests.unit.recording.recordings import messages, readings, write
 
@@ -117,6 +117,50 @@ def test_lines_of_json(tmp_path: Path):
     text = '{"machine": "a", "at": 1.5, "reading": 2, "what": "t", "more": {"x": 1}}\n{"machine": "a", "at": 2}\n'
     (one,) = load(tmp_path, text, "jsonl", time={"column": "at", "unit": "s"})
     assert (one.device_id, one.value, to_millis(one.event_time)) == ("a", 2.0, 1500)
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+@pytest.mark.parametrize("order", ["shuffled", "sorted", "backwards"])
+def test_a_file_of_many_pieces_gives_the_same_bytes_as_in_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, order: str
+) -> None:
+    """Sorted and merged piece by piece: times, ties, numbers, offsets and blocks are as if all were in memory."""
+    random = np.random.default_rng(7)
+    times = random.integers(0, 300, 2000)  # many rows have the same time
+    if order != "shuffled":
+        times = np.sort(times)[:: 1 if order == "sorted" else -1]
+    columns = {"machine": [f"d{n % 13}" for n in range(2000)], "at": times, "what": ["t"] * 2000}
+    table = pl.DataFrame(columns | {name: random.normal(size=2000).round(3) for name in ("oil", "air")})
+    table = table.with_columns(pl.when(pl.col("oil") > 0.5).then(None).otherwise("oil").alias("oil"))
+    table.write_csv(tmp_path / "csv")
+    table.write_ndjson(tmp_path / "jsonl")
+    changes = {"value": None, "values": ["oil", "air"], "time": {"column": "at", "unit": "ms"}}
+    mapping = typed_yaml.check(PLAIN | changes, Mapping, "mapping")
+    monkeypatch.setattr(import_files, "BLOCK_EVENTS", 500)
+    whole = import_file(tmp_path / kind, kind, mapping, tmp_path / "whole")
+    monkeypatch.setattr(import_files, "CHUNK_ROWS", 150)
+    monkeypatch.setattr(import_sort, "MERGE_ROWS", 17)
+    pieces = import_file(tmp_path / kind, kind, mapping, tmp_path / "pieces")
+    assert pieces == whole
+    assert whole.without_value > 0
+    for file in (tmp_path / "whole").rglob("*.avro"):
+        assert (tmp_path / "pieces" / file.relative_to(tmp_path / "whole")).read_bytes() == file.read_bytes()
+    assert not (tmp_path / "pieces" / ".sorting").exists()
+    assert verify(tmp_path / "pieces").problems == []
+
+
+def test_an_import_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentProblemError):
+        load(tmp_path, CSV + "a,soon,1,t\n")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
+
+
+def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "rec").mkdir()
+    (tmp_path / "rec" / "mine").touch()
+    with pytest.raises(EnvironmentProblemError, match="is not empty"):
+        load(tmp_path, CSV)
+    assert (tmp_path / "rec" / "mine").exists()
 
 
 WRONG: dict[str, tuple[str, str]] = {
