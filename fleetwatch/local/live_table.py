@@ -36,7 +36,6 @@ class Row:
 class View:
     """All that is shown at one moment."""
 
-    headline: str
     rows: tuple[Row, ...]
     totals: dict[str, int]
     notices: tuple[str, ...]
@@ -64,12 +63,12 @@ def as_table(view: View) -> Group:
             str(row.restarts) if row.restarts else "",
         )
     lines: list[Text | Table] = [
-        Text(view.headline, style="dim"),
         table,
         Text(f"{totals_line(view.totals)}   (running {duration(view.seconds)}, Ctrl-C stops everything)"),
         Text(f"dashboard: {view.dashboard}", style="bold cyan"),
         Text(f"logs: {view.logs}", style="dim"),
         *(Text(notice, no_wrap=True, overflow="ellipsis") for notice in view.notices[-SHOWN_NOTICES:]),
+        Text(""),  # for the ^C of the terminal: behind a full line it would shift the table by one
     ]
     return Group(*lines)
 

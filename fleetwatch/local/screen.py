@@ -27,6 +27,9 @@ class Screen(Protocol):
     def show(self, view: View) -> None:
         """Show how things are."""
 
+    def show_last(self, view: View) -> None:
+        """Show how things were left, where a picture stays."""
+
     def close(self) -> None:
         """Leave the terminal as it was."""
 
@@ -58,6 +61,10 @@ class LiveScreen:
         self._live.update(as_table(view), refresh=True)
         self._shown_at = time.monotonic()
 
+    def show_last(self, view: View) -> None:
+        """Redraw, so that what stays on the screen is true."""
+        self.show(view)
+
     def close(self) -> None:
         """Leave the last table standing and give the cursor back."""
         if self._started:
@@ -83,6 +90,9 @@ class PlainScreen:
         """Print one line."""
         self.say(as_line(view))
         self._shown_at = time.monotonic()
+
+    def show_last(self, view: View) -> None:
+        """Leave it: the lines have said it."""
 
     def close(self) -> None:
         """Nothing to give back."""

@@ -94,7 +94,6 @@ class Supervisor:
         self._notices: deque[str] = deque(maxlen=100)
         self._troubles: list[str] = []
         self._has_scored = False
-        self._headline = f"broker: {options.broker}"
 
     def run(self) -> Figures | None:
         """Run until the time is over or somebody wants an end; return the figures if a time was given.
@@ -123,6 +122,7 @@ class Supervisor:
             figures = self._finish()
             self._say("stopping")
             self._stop(())
+            self._screen.show_last(self._view())
         return figures and replace(figures, seconds=time.monotonic() - self._began)
 
     # --- Starting
@@ -133,18 +133,18 @@ class Supervisor:
             from fleetwatch.local.broker import EmbeddedBroker  # noqa: PLC0415  # one of the three is needed
 
             servers = stack.enter_context(EmbeddedBroker()).bootstrap_servers
-            self._headline = f"{FORGETS} Address: {servers}"
+            headline = f"{FORGETS} Address: {servers}"
         elif broker == KAFKA:
             from fleetwatch.local.kafka_server import KafkaServer  # noqa: PLC0415
 
             self._say("starting Apache Kafka (the first time its jars are fetched)")
             servers = stack.enter_context(KafkaServer(self._state / "kafka")).bootstrap_servers
-            self._headline = f"broker: Apache Kafka at {servers}, data in {self._state / 'kafka'}"
+            headline = f"broker: Apache Kafka at {servers}, data in {self._state / 'kafka'}"
         else:
             servers = broker
             preflight.check_address(servers)
-            self._headline = f"broker: {servers}"
-        self._screen.say(self._headline)
+            headline = f"broker: {servers}"
+        self._screen.say(headline)
         self._settings = self._settings.model_copy(
             update={"bootstrap_servers": servers, "embedded_broker": broker == EMBEDDED}
         )
@@ -284,7 +284,6 @@ class Supervisor:
             "resolved": tally.alerts_resolved,
         }
         return View(
-            headline=self._headline,
             rows=rows,
             totals=totals,
             notices=tuple(self._notices),
