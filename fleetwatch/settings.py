@@ -149,6 +149,27 @@ class Settings(BaseSettings):
         "en", description="Language of the dashboard and the bot until somebody chooses another: en or he."
     )
 
+    # Gateway
+    gateway_host: str = Field(
+        "127.0.0.1", description="Where the gateway takes events in; another place than loopback needs tokens."
+    )
+    gateway_port: int = Field(8080, ge=0, le=65_535, description="Port of the gateway; 0 takes a free one and logs it.")
+    gateway_tokens_file: Path | None = Field(
+        None, description="Tokens of devices, hashed, one line each; `fleetwatch gateway token` makes one."
+    )
+    gateway_tokens: SecretStr | None = Field(None, description="The same lines as a variable, on top of the file.")
+    gateway_max_items: int = Field(1000, ge=1, description="Events in one request to the gateway at most.")
+    gateway_max_body_bytes: int = Field(1_048_576, ge=1024, description="Bytes of one request's body at most.")
+    gateway_max_requests: int = Field(512, ge=1, description="Requests that the gateway works on at a time at most.")
+    gateway_max_in_flight: int = Field(
+        10_000,
+        ge=1,
+        description="Events handed to Kafka and not yet acknowledged at most; then the gateway answers 503.",
+    )
+    gateway_timeout_seconds: float = Field(
+        10.0, ge=1, description="The gateway answers 503 for what Kafka has not acknowledged after so long."
+    )
+
     # Every process
     http_host: str = Field("127.0.0.1", description="Where /healthz, /readyz and /metrics listen.")
     http_port: int = Field(0, ge=0, le=65_535, description="Their port; 0 takes a free one and logs it.")

@@ -36,6 +36,14 @@ def up(
             help="Port of the dashboard, 0 for a free one; FLEETWATCH_DASHBOARD_PORT if unset.",
         ),
     ] = None,
+    gateway_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=65_535,
+            help="Port of the gateway, 0 for a free one; FLEETWATCH_GATEWAY_PORT, else 8080 or a free one if unset.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the simulated fleet.")] = 1,
     scenario: Annotated[str, typer.Option(help="Scenario of the simulated fleet: a name, or a YAML file.")] = "demo",
     producers: Annotated[
@@ -54,7 +62,7 @@ def up(
     import logging
 
     from fleetwatch.local.interrupts import Interrupts
-    from fleetwatch.local.ports import free_port, require_free
+    from fleetwatch.local.ports import free_port, is_free, require_free
     from fleetwatch.local.screen import make_screen
     from fleetwatch.local.supervisor import Options, Supervisor, prepare
     from fleetwatch.logs import configure_logs
@@ -62,7 +70,7 @@ def up(
     from producers import typed_yaml
     from producers.series import SHIPPED_SERIES, SeriesFile
 
-    changes = {"state_dir": state_dir, "dashboard_port": dashboard_port}
+    changes = {"state_dir": state_dir, "dashboard_port": dashboard_port, "gateway_port": gateway_port}
     settings = load_settings()
     settings = settings.model_copy(update={k: v for k, v in changes.items() if v is not None})
     series = typed_yaml.load(SHIPPED_SERIES, SeriesFile).series
@@ -84,6 +92,11 @@ def up(
             settings = settings.model_copy(update={"dashboard_port": free_port()})
         remedy = "stop what listens there, or choose another --dashboard-port"
         require_free(settings.dashboard_port, wanted_by="the dashboard", remedy=remedy)
+        is_chosen = "gateway_port" in settings.model_fields_set and settings.gateway_port != 0
+        if not is_chosen and (settings.gateway_port == 0 or not is_free(settings.gateway_port)):
+            settings = settings.model_copy(update={"gateway_port": free_port()})
+        remedy = "stop what listens there, or choose another --gateway-port"
+        require_free(settings.gateway_port, wanted_by="the gateway", remedy=remedy)
         screen = make_screen(plain=as_json)
         try:
             supervisor = Supervisor(settings, options, screen=screen, interrupts=interrupts)

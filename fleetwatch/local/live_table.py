@@ -40,6 +40,7 @@ class View:
     totals: dict[str, int]
     notices: tuple[str, ...]
     dashboard: str
+    gateway: str
     logs: str
     seconds: float
 
@@ -66,6 +67,7 @@ def as_table(view: View) -> Group:
         table,
         Text(f"{totals_line(view.totals)}   (running {duration(view.seconds)}, Ctrl-C stops everything)"),
         Text(f"dashboard: {view.dashboard}", style="bold cyan"),
+        Text(f"your devices: POST {view.gateway}/v1/readings  (how: {view.gateway}/docs)", style="cyan"),
         Text(f"logs: {view.logs}", style="dim"),
         *(Text(notice, no_wrap=True, overflow="ellipsis") for notice in view.notices[-SHOWN_NOTICES:]),
         Text(""),  # for the ^C of the terminal: behind a full line it would shift the table by one

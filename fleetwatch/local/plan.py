@@ -21,14 +21,17 @@ class Role(Enum):
     """What a process is for; decides its place in the orders below."""
 
     PRODUCER = "producer"
+    GATEWAY = "gateway"
     STREAMS = "streams"
     SINK = "sink"
     ALERTING = "alerting"
     DASHBOARD = "dashboard"
 
 
+SOURCES: Final = (Role.PRODUCER, Role.GATEWAY)
+"""What brings events into Kafka, and counts them as produced."""
 STOP_ORDER: Final = (
-    (Role.PRODUCER,),
+    SOURCES,
     (Role.STREAMS,),
     (Role.SINK, Role.ALERTING, Role.DASHBOARD),
 )
@@ -57,6 +60,7 @@ def all_specs(*, seed: int, scenario: str, producers: bool) -> tuple[Spec, ...]:
         Spec(name="simulate", role=Role.PRODUCER, arguments=simulate),
         Spec(name="replay-dataset", role=Role.PRODUCER, arguments=("replay-dataset", "--json")),
     )
+    gateway = Spec(name="gateway", role=Role.GATEWAY, arguments=("gateway", "--json"))
     readers = (
         Spec(
             name="sink-timescale",
@@ -68,7 +72,7 @@ def all_specs(*, seed: int, scenario: str, producers: bool) -> tuple[Spec, ...]:
         Spec(name="alert", role=Role.ALERTING, arguments=("alert",), group=topics.GROUP_ALERTING),
         Spec(name="dashboard", role=Role.DASHBOARD, arguments=("dashboard",)),
     )
-    return (streams, *(sources if producers else ()), *readers)
+    return (streams, *(sources if producers else ()), gateway, *readers)
 
 
 def stop_stages(specs: Sequence[Spec]) -> list[list[str]]:

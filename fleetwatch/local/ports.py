@@ -28,6 +28,15 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def is_free(port: int) -> bool:
+    """Whether a port of loopback can be listened on."""
+    try:
+        require_free(port, wanted_by="nobody", remedy="")
+    except EnvironmentProblemError:
+        return False
+    return True
+
+
 def require_free(port: int, *, wanted_by: str, remedy: str) -> None:
     """Check that nothing listens on a port of loopback.
 

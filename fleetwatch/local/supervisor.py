@@ -116,6 +116,8 @@ class Supervisor:
             stack.callback(self._fleet.kill)  # before the stores end
             self._start(Role.SINK)
             self._start(Role.ALERTING)
+            self._start(Role.GATEWAY)
+            self._say(f"your devices post to {self._gateway()}/v1/readings")
             self._tick_until(self._is_time_for_dashboard)
             self._start(Role.DASHBOARD)
             self._tick_until(lambda: self._is_over(producing_since))
@@ -222,6 +224,7 @@ class Supervisor:
             "FLEETWATCH_MODELS_DIR": str(models.absolute()),
             "FLEETWATCH_STATE_DIR": str(self._state),
             "FLEETWATCH_DASHBOARD_PORT": str(settings.dashboard_port),
+            "FLEETWATCH_GATEWAY_PORT": str(settings.gateway_port),
             "FLEETWATCH_HTTP_HOST": LOOPBACK,
         }
 
@@ -288,12 +291,16 @@ class Supervisor:
             totals=totals,
             notices=tuple(self._notices),
             dashboard=f"http://{LOOPBACK}:{self._settings.dashboard_port}",
+            gateway=self._gateway(),
             logs=str(self._logs),
             seconds=now - self._began,
         )
 
+    def _gateway(self) -> str:
+        return f"http://{LOOPBACK}:{self._settings.gateway_port}"
+
     def _produced(self) -> int:
-        return self._fleet.total("produced", self._names(Role.PRODUCER))
+        return self._fleet.total("produced", self._names(*plan.SOURCES))
 
     # --- Ending
 
@@ -301,7 +308,7 @@ class Supervisor:
         """Stop the producers, let everything drain, and count if figures are wanted."""
         wants_figures = self._options.for_seconds is not None
         self._say("stopping the producers")
-        self._stop(self._names(Role.PRODUCER), timeout=90 if wants_figures else 15)
+        self._stop(self._names(*plan.SOURCES), timeout=90 if wants_figures else 15)
         stopped_at = datetime.now(UTC)
         if self._interrupts.urgent:
             self._troubles.append("stopped before everything was through")

@@ -18,7 +18,8 @@ SCENARIO = Path(__file__).with_name("scenario.yaml")
 
 
 def up_command(state_dir: Path, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", "fleetwatch.cli.main", "up", "--state-dir", str(state_dir), *arguments]
+    common = ["--state-dir", str(state_dir), *(() if "--gateway-port" in arguments else ("--gateway-port", "0"))]
+    return [sys.executable, "-m", "fleetwatch.cli.main", "up", *common, *arguments]
 
 
 class Up:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +40,7 @@ def dashboard_port() -> Iterator[int]:
     assert is_free(port)
 
 
-def check(summary: dict[str, Any], report: str) -> None:
+def check(summary: dict[str, Any], report: str, *, posting_devices: int = 0) -> None:
     assert summary["ok"], report
     assert summary["unaccounted"] == summary["in_flight"] == 0
     assert summary["produced"] == summary["stored"] + summary["dead_lettered"]
@@ -45,19 +48,44 @@ def check(summary: dict[str, Any], report: str) -> None:
     assert summary["faults_alerted"] > 0
     assert summary["alerts_fired"] >= summary["faults_alerted"]
     assert summary["notified"] >= summary["alerts_fired"]
-    assert summary["devices"] == summary["cache_devices"] == 10 + 4 + summary["replayed_devices_scored"]
+    fleet = 10 + 4 + summary["replayed_devices_scored"] + posting_devices
+    assert summary["devices"] == summary["cache_devices"] == fleet
     for way in ("scored", "alert", "database", "cache"):
         latency = summary["latency_ms"][way]
         assert 0 <= latency["p50"] <= latency["p99"], way
 
 
+def post_a_reading(port: int) -> None:
+    """Send one to the gateway as soon as it serves: it must be accounted for like all others."""
+    reading = {"device_id": "posting", "sensor_type": "temperature", "site": "own", "value": 20, "unit": "Cel"}
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/v1/readings",
+        data=json.dumps(reading).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+
+    def is_accepted() -> bool:
+        try:
+            with urllib.request.urlopen(request, timeout=15) as answer:
+                return bool(answer.status == 202)
+        except urllib.error.HTTPError:
+            raise
+        except urllib.error.URLError:  # nothing listens yet
+            return False
+
+    wait_until(is_accepted, what="the gateway serving", timeout=20)
+
+
 def test_a_run_on_the_embedded_broker_accounts_for_every_event(state_dir: Path, dashboard_port: int) -> None:
-    arguments = ("--for", "25", "--json", "--dashboard-port", str(dashboard_port))
-    with Up(state_dir, *COMMON, *arguments) as up:
+    gateway_port = free_port()
+    ports = ("--dashboard-port", str(dashboard_port), "--gateway-port", str(gateway_port))
+    with Up(state_dir, *COMMON, "--for", "25", "--json", *ports) as up:
+        up.wait_for_line(f"your devices post to http://127.0.0.1:{gateway_port}/v1/readings")
+        post_a_reading(gateway_port)
         exit_code = up.wait(timeout=150)
         assert exit_code == 0, up.report()
         assert up.stderr == ""
-        check(up.summary(), up.report())
+        check(up.summary(), up.report(), posting_devices=1)
         assert up.lines[0].startswith("embedded broker: in memory")
         wait_until_gone(state_dir)
 

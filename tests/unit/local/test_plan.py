@@ -19,6 +19,11 @@ def test_without_producers_all_else_is_there() -> None:
     assert set(names()) - set(names(producers=False)) == {"simulate", "replay-dataset"}
 
 
+def test_devices_of_ones_own_can_send_with_and_without_simulated_ones() -> None:
+    assert "gateway" in names()
+    assert "gateway" in names(producers=False)
+
+
 def test_every_group_that_reads_has_its_process() -> None:
     groups = {spec.group for spec in all_specs(seed=1, scenario="demo", producers=True)} - {None}
     assert groups == set(topics.READ_BY)
@@ -32,7 +37,7 @@ def test_seed_and_scenario_reach_the_simulator_only() -> None:
 
 def test_upstream_stops_before_downstream() -> None:
     assert stop_stages(all_specs(seed=1, scenario="demo", producers=True)) == [
-        ["simulate", "replay-dataset"],
+        ["simulate", "replay-dataset", "gateway"],
         ["worker"],
         ["sink-timescale", "sink-redis", "alert", "dashboard"],
     ]
@@ -49,6 +54,7 @@ def test_restarts_wait_twice_as_long_each_time_up_to_a_limit() -> None:
         (Role.PRODUCER, 2, AfterExit.STOP_ALL),
         (Role.PRODUCER, 0, AfterExit.FINISHED),  # a data set has an end
         (Role.PRODUCER, 1, AfterExit.RESTART),
+        (Role.GATEWAY, 0, AfterExit.RESTART),
         (Role.SINK, 0, AfterExit.RESTART),  # what should run on has no good end
         (Role.SINK, -9, AfterExit.RESTART),
         (Role.DASHBOARD, 1, AfterExit.RESTART),

@@ -24,6 +24,7 @@ VIEW = View(
     totals={"produced": 12_345, "scored": 12_000},
     notices=tuple(f"notice {n}" for n in range(20)),
     dashboard="http://127.0.0.1:8501",
+    gateway="http://127.0.0.1:8080",
     logs="/state/logs",
     seconds=3700,
 )
@@ -38,7 +39,8 @@ def test_the_table_says_for_each_process_how_it_is_and_shows_the_last_notices() 
     assert [cell.strip() for cell in worker] == ["worker", "scoring [bold]", "ready", "1:15", "1,234", ""]
     assert [cell.strip() for cell in sink] == ["sink-redis", "", "starts again in 2 s", "", "", "3"]
     assert [cell.strip() for cell in simulate][3:] == ["12 s", "", ""]
-    for part in ("produced 12,345", "http://127.0.0.1:8501", "/state/logs", "notice 19"):
+    places = ("http://127.0.0.1:8501", "POST http://127.0.0.1:8080/v1/readings", "/state/logs")
+    for part in ("produced 12,345", *places, "notice 19"):
         assert part in text
     assert "notice 13" not in text
 
