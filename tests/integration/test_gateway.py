@@ -19,7 +19,6 @@ import pytest
 
 from fleetwatch import avro, kafka, topics
 from fleetwatch.errors import EnvironmentProblemError
-from fleetwatch.local.broker import EmbeddedBroker
 from fleetwatch.local.kafka_server import KafkaServer
 from fleetwatch.local.ports import free_port
 from fleetwatch.records import CameraDetection, Record, SensorReading
@@ -232,21 +231,6 @@ def test_without_its_broker_it_claims_nothing_says_so_and_goes_on_when_it_is_bac
         assert senders.accepted <= there
     finally:
         server.stop()
-
-
-def test_a_broker_that_never_comes_back_leaves_every_request_with_503(mark: str) -> None:
-    """The embedded broker ends. The first request may wait for its time-out, later ones are refused at once."""
-    with EmbeddedBroker() as broker:
-        settings = Settings(bootstrap_servers=broker.bootstrap_servers, embedded_broker=True)
-        gateway = Gateway(settings, FLEETWATCH_GATEWAY_TIMEOUT_SECONDS="1").__enter__()
-    try:
-        for _ in range(2):
-            code, answer, headers = gateway.post(reading(mark))
-            assert (code, answer.get("accepted", 0)) == (503, 0)
-            assert int(headers["Retry-After"]) >= 1
-        gateway.stop()
-    finally:
-        gateway.__exit__()
 
 
 def test_tokens_made_by_the_command_open_the_gateway_for_their_devices(
