@@ -26,12 +26,13 @@ TYPES = {
 SERVED_BY = {
     "fleetwatch": "every process",
     "producers": "simulators",
+    "producers/gateway": "gateway",
     "streams": "worker",
     "sinks": "sink-timescale, sink-redis",
     "alerting": "alert",
     "dashboard": "dashboard",
 }
-"""Folder -> the processes that serve its metrics, unless a file says otherwise below."""
+"""Folder, or one within it -> the processes that serve its metrics."""
 
 KINDS = {
     "worker": {
@@ -60,6 +61,15 @@ KINDS = {
         "truth": "injected faults, in `fleet.truth`",
         "failed": "events that Kafka did not take",
         "skipped": "events left out since the machine could not keep up",
+    },
+    "gateway": {
+        "produced": "readings and detections that Kafka has acknowledged",
+        "readings": "of these, readings",
+        "detections": "of these, detections",
+        "failed": "events that Kafka did not acknowledge in time",
+        "refused": "events that cannot be used as they are",
+        "busy": "requests turned away with 503, of which nothing was taken",
+        "denied": "requests turned away for their token or their host name",
     },
     "sink-timescale, sink-redis": {
         "rows_written": "rows that the store took, repeated ones included",
@@ -167,7 +177,8 @@ def _metrics_of(path: Path) -> Iterator[Metric]:
                 f"{relative}:{node.lineno}: name, explanation and labels of a metric are literals"
             ) from None
         name = name if kind != "counter" or name.endswith("_total") else f"{name}_total"
-        yield Metric(SERVED_BY.get(relative.parts[0], relative.parts[0]), name, kind, labels, explained)
+        served_by = SERVED_BY.get("/".join(relative.parts[:2])) or SERVED_BY[relative.parts[0]]
+        yield Metric(served_by, name, kind, labels, explained)
 
 
 def page() -> str:

@@ -35,6 +35,7 @@ PAGE = runpy.run_path(str(ROOT / "tools/metrics_page.py"))
 STACK = {
     "worker": ["worker"],
     "simulate": ["simulate", "--devices", "8", "--cameras", "1", "--rate", "5"],
+    "gateway": ["gateway", "--port", "0"],
     "sink-timescale": ["sink", "timescale", "--no-migrate"],
     "sink-redis": ["sink", "redis"],
     "alert": ["alert"],
