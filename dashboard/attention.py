@@ -8,7 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from dashboard.live import severity_rank
-from fleetwatch.records import Alert, DetectorState, Severity
+from fleetwatch.records import DetectorState, Severity
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -22,14 +22,14 @@ SILENT_AFTER_INTERVALS: Final = 5
 
 
 class Status(Enum):
-    """State of a device as a person sees it, the most urgent first; the value is the text on its card."""
+    """State of a device as a person sees it, the most urgent first."""
 
-    CRITICAL = "Critical"
-    ANOMALY = "Anomaly"
-    WARNING = "Warning"
-    STALE = "Silent"
-    WARMING_UP = "Learning"
-    NORMAL = "Normal"
+    CRITICAL = "CRITICAL"
+    ANOMALY = "ANOMALY"
+    WARNING = "WARNING"
+    STALE = "STALE"
+    WARMING_UP = "WARMING_UP"
+    NORMAL = "NORMAL"
 
 
 RANK: Final = {status: rank for rank, status in enumerate(Status)} | {Status.NORMAL: 4}
@@ -72,7 +72,7 @@ def status_of(device: DeviceLive, worst: Severity | None, *, now_ms: int) -> Sta
         return Status.ANOMALY
     if worst is Severity.WARNING:
         return Status.WARNING
-    if now_ms - device.heard_ms > silent_after_ms(device):
+    if now_ms - max(device.heard_ms, device.came_ms) > silent_after_ms(device):  # streams that are behind: no silence
         return Status.STALE
     if device.state is DetectorState.WARMING_UP:
         return Status.WARMING_UP
@@ -104,14 +104,6 @@ def choose(
         and (not sensor_types or card.device.sensor_type in sensor_types)
         and needle in card.device.device_id.casefold()
     ]
-
-
-def alerts_by_need(board: Board) -> list[Alert]:
-    """Open alerts, the gravest first, then the newest."""
-    return sorted(
-        board.open_alerts.values(),
-        key=lambda alert: (-severity_rank(alert.severity), -alert.started_at.timestamp(), alert.alert_id),
-    )
 
 
 def natural(name: str) -> tuple[tuple[int, int | str], ...]:

@@ -11,13 +11,17 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from heapq import nlargest
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, TypeVar
 
+from dashboard.notes import Note, Notes, fold_notes
 from fleetwatch.records import (
     Alert,
+    AlertAction,
     AlertState,
     CameraDetection,
+    DeadLetter,
     DetectorState,
+    ModelVersion,
     Scope,
     ScoredReading,
     Severity,
@@ -75,8 +79,11 @@ class DeviceLive:
     unit: str
     state: DetectorState
     heard_ms: int
+    """When the broker got its newest reading."""
     anomaly_ms: int | None
     points: tuple[Point, ...]
+    came_ms: int = 0
+    """When its newest reading came out of the streams; 0 if only the cache knows the device."""
 
     @property
     def last(self) -> Point:
@@ -129,13 +136,18 @@ class Board:
     dead_letters_per_second: Mapping[int, int] = field(default_factory=dict)
     unusable: int = 0
     skipped: int = 0
+    notes: Notes = field(default_factory=Notes)
+
+
+Record: TypeAlias = ScoredReading | CameraDetection | WindowCount | Alert | AlertAction | ModelVersion | DeadLetter
 
 
 class Arrival(NamedTuple):
-    """A decoded record and the broker's timestamp of its event."""
+    """A decoded record, the broker's timestamp of its event, and its offset."""
 
-    record: ScoredReading | CameraDetection | WindowCount | Alert
+    record: Record
     broker_ms: int
+    offset: int = 0
 
 
 def fold(board: Board, arrivals: Iterable[Arrival]) -> Board:
@@ -144,8 +156,9 @@ def fold(board: Board, arrivals: Iterable[Arrival]) -> Board:
     sightings: dict[str, list[tuple[CameraDetection, int]]] = {}
     windows: list[WindowCount] = []
     alerts: list[Alert] = []
+    notes: list[Note] = []
     seconds: Counter[int] = Counter()
-    for record, broker_ms in arrivals:
+    for record, broker_ms, offset in arrivals:
         match record:
             case ScoredReading():
                 readings.setdefault(record.device_id, []).append((record, broker_ms))
@@ -156,6 +169,8 @@ def fold(board: Board, arrivals: Iterable[Arrival]) -> Board:
                 windows.append(record)
             case Alert():
                 alerts.append(record)
+            case _:
+                notes.append(Note(record, broker_ms, offset))
     if readings:
         board = replace(
             board,
@@ -166,6 +181,8 @@ def fold(board: Board, arrivals: Iterable[Arrival]) -> Board:
         board = replace(board, cameras=_fold_cameras(board.cameras, sightings))
     if windows:
         board = replace(board, label_windows=_fold_windows(board.label_windows, windows))
+    if notes:
+        board = replace(board, notes=fold_notes(board.notes, notes))
     return fold_alerts(board, alerts) if alerts else board
 
 
@@ -191,6 +208,7 @@ def merge_device(one: DeviceLive, other: DeviceLive) -> DeviceLive:
     return replace(
         newer,
         heard_ms=max(one.heard_ms, other.heard_ms),
+        came_ms=max(one.came_ms, other.came_ms),
         anomaly_ms=max(
             (ms for ms in (one.anomaly_ms, other.anomaly_ms) if ms is not None),
             default=None,
@@ -294,6 +312,7 @@ def _device_of(rows: list[tuple[ScoredReading, int]]) -> DeviceLive:
         unit=newest.unit,
         state=newest.state,
         heard_ms=max(to_millis(row.ingest_time) for row, _ in rows),
+        came_ms=max(broker_ms for _, broker_ms in rows),
         anomaly_ms=max((to_millis(row.ingest_time) for row, _ in rows if row.verdict is Verdict.ANOMALY), default=None),
         points=_newest(
             (),

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime, timedelta
 
+    from fleetwatch.i18n import Texts
+
 BLUE: Final = "#0072B2"
 SKY: Final = "#56B4E9"
 VERMILLION: Final = "#D55E00"
@@ -36,13 +38,14 @@ MARK: Final = {
     Status.WARMING_UP: "◔",
     Status.NORMAL: "●",
 }
+UNITS: Final = {"Cel": "°C", "[degF]": "°F", "K": "K", "By": "B", "By/s": "B/s", "kBy": "kB", "MBy": "MB", "1": ""}
 SEVERITY_MARK: Final = {Severity.CRITICAL: "▲", Severity.WARNING: "■", Severity.INFO: "●"}
 
 
 def number(value: float) -> str:
     """Write a measurement with four digits that matter, thousands apart by a thin space."""
     if not math.isfinite(value):
-        return "no number"
+        return "—"
     if value == 0:
         return "0"
     magnitude = math.floor(math.log10(abs(value)))
@@ -64,9 +67,9 @@ def whole(value: float) -> str:
     return f"{round(value):,}".replace(",", "\u202f")
 
 
-def counted(count: int, noun: str, plural: str = "") -> str:
-    """Write a count with its noun: 1 camera, 2 cameras."""
-    return f"{whole(count)} {noun if count == 1 else plural or noun + 's'}"
+def unit(code: str) -> str:
+    """Write a unit as people do; devices send UCUM codes."""
+    return UNITS.get(code, code)
 
 
 def rate(value: float) -> str:
@@ -74,15 +77,15 @@ def rate(value: float) -> str:
     return f"{value:.1f}" if 0 < value < 10 else whole(value)
 
 
-def ago(milliseconds: int) -> str:
+def ago(milliseconds: int, say: Texts) -> str:
     """Write how long ago something was."""
     seconds = max(0, milliseconds) // 1000
     if seconds < 2:
-        return "now"
-    for limit, unit, name in ((60, 1, "s"), (3_600, 60, "min"), (86_400, 3_600, "h")):
+        return say("ago.now")
+    for limit, unit, name in ((60, 1, "seconds"), (3_600, 60, "minutes"), (86_400, 3_600, "hours")):
         if seconds < limit:
-            return f"{seconds // unit} {name} ago"
-    return f"{seconds // 86_400} d ago"
+            return say(f"ago.{name}", n=seconds // unit)
+    return say("ago.days", n=seconds // 86_400)
 
 
 def moment(when: datetime) -> str:
@@ -90,12 +93,22 @@ def moment(when: datetime) -> str:
     return f"{when.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def duration(span: timedelta) -> str:
+def clock(when: datetime) -> str:
+    """Write the time of day with tenths of a second: events of one second can be told apart."""
+    utc = when.astimezone(UTC)
+    return f"{utc:%H:%M:%S}.{utc.microsecond // 100_000}"
+
+
+def duration(span: timedelta, say: Texts) -> str:
     """Write a length of time."""
     seconds = span.total_seconds()
     if seconds < 120:
-        return f"{seconds:.3g} s"
-    return f"{seconds / 60:.3g} min" if seconds < 7_200 else f"{seconds / 3600:.3g} h"
+        return say("duration.seconds", n=f"{seconds:.3g}")
+    if seconds < 7_200:
+        return say("duration.minutes", n=f"{seconds / 60:.3g}")
+    if seconds < 172_800:
+        return say("duration.hours", n=f"{seconds / 3600:.3g}")
+    return say("duration.days", n=f"{seconds / 86_400:.3g}")
 
 
 def pill(css_class: str, mark: str, text: str) -> str:

@@ -125,8 +125,8 @@ def _watch(service: Service, sources: Sources, host: str, done: threading.Event)
                 "skipped": board.skipped,
                 "unusable": board.unusable,
             }
-            if sources.live.problems:
-                status.doing += f" ({sources.live.problems[0]})"
+            if problems := sources.live.problems:
+                status.doing += f" ({problems[0]})"
 
 
 def _page_answers(host: str, port: int) -> bool:

@@ -1,4 +1,4 @@
-"""What the pages read from, made once per server: the live tail and the database."""
+"""What the pages read from and write to, made once per server: live tail, database, watch, actions."""
 
 from __future__ import annotations
 
@@ -7,15 +7,22 @@ from typing import TYPE_CHECKING, Protocol
 
 import streamlit as st
 
-from dashboard.reads import Database
+from dashboard.actions import Actions
+from dashboard.database import Database
 from dashboard.tail import Tail
+from dashboard.watch import Watch
 from fleetwatch.settings import load_settings
 
 if TYPE_CHECKING:
-    from datetime import timedelta
+    from collections.abc import Sequence
+    from datetime import datetime, timedelta
 
+    from dashboard.event_reads import PastAlerts, RefusalCount, Sightings
     from dashboard.live import Board
+    from dashboard.problems import Problem
     from dashboard.reads import History
+    from dashboard.watch import Seen
+    from fleetwatch.records import AlertAction, Severity
 
 
 class Live(Protocol):
@@ -26,7 +33,7 @@ class Live(Protocol):
         """The newest board; never changed afterwards."""
 
     @property
-    def problems(self) -> tuple[str, ...]:
+    def problems(self) -> tuple[Problem, ...]:
         """One line for each part that cannot be reached now."""
 
     @property
@@ -38,7 +45,7 @@ class Live(Protocol):
 
 
 class Past(Protocol):
-    """The history. Pages ask at every refresh, behind a cache; every call may raise TransientError."""
+    """The history. Pages ask at every refresh, behind a cache; every call may raise AwayError."""
 
     def history(self, device_id: str, span: timedelta) -> History | None:
         """Return what a device sent in this time up to its newest reading; None when it has sent nothing."""
@@ -46,32 +53,69 @@ class Past(Protocol):
     def sensor_names(self) -> list[str]:
         """Return the known sensors, the most recently heard first."""
 
+    def sightings(self, camera_id: str, span: timedelta) -> Sightings | None:
+        """Return what a camera saw in this time up to its newest detection; None when it has seen nothing."""
+
+    def past_alerts(self, since: datetime, severities: Sequence[Severity]) -> PastAlerts:
+        """Return the alerts that began since then and are over, the newest first."""
+
+    def refusals(self, since: datetime) -> list[RefusalCount]:
+        """Return how many dead letters there were since then, by reason."""
+
+    def close(self) -> None:
+        """Let go of what it holds."""
+
+
+class Offsets(Protocol):
+    """The watch over the broker and the stores. The Pipeline page asks at every refresh."""
+
+    def seen(self) -> Seen:
+        """Return what is known now; never waits."""
+
+    def stop(self) -> None:
+        """Let go of what it holds."""
+
+
+class Desk(Protocol):
+    """Where what people do is sent to. Asked by a click."""
+
+    def send(self, action: AlertAction) -> None:
+        """Return when it is delivered, at least once; raise AwayError otherwise."""
+
     def close(self) -> None:
         """Let go of what it holds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """The two, together."""
+    """All of them, and the language that is spoken until a visitor chooses another."""
 
     live: Live
     past: Past
+    offsets: Offsets
+    desk: Desk
+    language: str = "en"
 
     def close(self) -> None:
-        """Stop the thread and close the connections."""
+        """Stop the threads and close the connections."""
         self.live.stop()
+        self.offsets.stop()
         self.past.close()
+        self.desk.close()
 
 
 def open_sources() -> Sources:
-    """Start the tail and make the pool, as the settings say. Tests put another function in its place."""
+    """Start the threads and make the pool, as the settings say. Tests put another function in its place."""
     settings = load_settings()
     tail = Tail(settings)
     tail.start()
-    return Sources(live=tail, past=Database(settings))
+    database = Database(settings)
+    watch = Watch(settings, database.is_there)
+    watch.start()
+    return Sources(live=tail, past=database, offsets=watch, desk=Actions(settings), language=settings.language)
 
 
 @st.cache_resource(show_spinner=False, on_release=lambda sources: sources.close())
 def sources() -> Sources:
-    """Return the sources of this server: one thread and one pool, however many people look."""
+    """Return the sources of this server: the same threads and pool, however many people look."""
     return open_sources()

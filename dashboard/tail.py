@@ -16,16 +16,17 @@ from typing import TYPE_CHECKING, Any, Final
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaException, TopicPartition
 
 from dashboard.live import Arrival, Board, count_dead_letters, fold, prune
+from dashboard.problems import Problem
 from dashboard.snapshot import merge_snapshot, read_snapshot
 from fleetwatch import avro, kafka, topics, validate
 from fleetwatch.errors import RefusedError, TransientError
 from fleetwatch.logs import get_logger
-from fleetwatch.records import Alert, ScoredReading, WindowCount
+from fleetwatch.records import Alert, AlertAction, DeadLetter, ModelVersion, ScoredReading, WindowCount
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from fleetwatch.records import CameraDetection
+    from dashboard.live import Record
     from fleetwatch.settings import Settings
 
 log = get_logger(__name__)
@@ -35,16 +36,21 @@ START_BACK: Final = {
     topics.DETECTIONS: 1_000,
     topics.COUNTS: 1_000,
     topics.ALERTS: 2_000,
-    topics.DEAD_LETTERS: 0,
+    topics.ALERT_ACTIONS: 5_000,
+    topics.MODELS: 1_000_000_000,
+    topics.DEAD_LETTERS: 200,
 }
 """Topics that are followed, and how many events of each partition are read again at start."""
 MAY_SKIP: Final = frozenset({topics.SCORED, topics.DETECTIONS})
 MAX_LAG: Final = 20_000
 """Events of one partition: further behind, the tail jumps to the end."""
-RECORD_OF: Final[dict[str, type[ScoredReading | WindowCount | Alert]]] = {
+RECORD_OF: Final[dict[str, type[ScoredReading | WindowCount | Alert | AlertAction | ModelVersion | DeadLetter]]] = {
     topics.SCORED: ScoredReading,
     topics.COUNTS: WindowCount,
     topics.ALERTS: Alert,
+    topics.ALERT_ACTIONS: AlertAction,
+    topics.MODELS: ModelVersion,
+    topics.DEAD_LETTERS: DeadLetter,
 }
 CHECK_SECONDS: Final = 5.0
 PRUNE_SECONDS: Final = 2.0
@@ -60,18 +66,18 @@ class Tail:
         self._settings = settings
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="dashboard-tail", daemon=True)
-        self._kafka_problem = ""
-        self._redis_problem = ""
+        self._kafka_problem: Problem | None = None
+        self._redis_problem: Problem | None = None
         self._has_snapshot = False
         self._next_snapshot = 0.0
         self._positions: dict[Position, int] = {}
         self.board = Board()
 
     @property
-    def problems(self) -> tuple[str, ...]:
+    def problems(self) -> tuple[Problem, ...]:
         """One line for each part that cannot be reached now."""
-        stopped = () if self.is_running or self._stopping.is_set() else ("The live view has stopped.",)
-        return stopped + tuple(text for text in (self._kafka_problem, self._redis_problem) if text)
+        stopped = () if self.is_running or self._stopping.is_set() else (Problem("problem.stopped"),)
+        return stopped + tuple(one for one in (self._kafka_problem, self._redis_problem) if one is not None)
 
     @property
     def is_running(self) -> bool:
@@ -96,7 +102,7 @@ class Tail:
                 self._lost_kafka(error)
             except Exception:  # the view must come back from whatever it was
                 log.exception("tail_failed")
-                self._kafka_problem = "The live view met an unexpected error and starts again."
+                self._kafka_problem = Problem("problem.live")
             self._stopping.wait(2.0)
 
     def _follow(self) -> None:
@@ -138,13 +144,12 @@ class Tail:
             _, broker_ms = message.timestamp()
             if topic == topics.DEAD_LETTERS:
                 dead[broker_ms // 1000] += 1
-                continue
             try:
                 record = self._read(message, topic, broker_ms)
             except RefusedError:
                 unusable += 1
                 continue
-            arrivals.append(Arrival(record, broker_ms))
+            arrivals.append(Arrival(record, broker_ms, message.offset()))
         board = fold(self.board, arrivals)
         if unusable:
             board = replace(board, unusable=board.unusable + unusable)
@@ -152,7 +157,7 @@ class Tail:
             board = count_dead_letters(board, self._dead_letters(), dead)
         self.board = board
 
-    def _read(self, message: Any, topic: str, broker_ms: int) -> ScoredReading | CameraDetection | WindowCount | Alert:
+    def _read(self, message: Any, topic: str, broker_ms: int) -> Record:
         """Decode an event; detections come straight from devices and are checked as the streams part does.
 
         Raises:
@@ -193,7 +198,7 @@ class Tail:
         self.board = replace(board, skipped=board.skipped + jumps)
         if self._kafka_problem:
             log.info("tail_recovered")
-        self._kafka_problem = ""
+        self._kafka_problem = None
 
     def _partitions(self, consumer: Consumer, topic: str) -> list[int]:
         metadata = consumer.list_topics(topic, timeout=3).topics.get(topic)
@@ -210,16 +215,14 @@ class Tail:
             return
         try:
             self.board = merge_snapshot(self.board, read_snapshot(self._settings))
-        except TransientError as error:
-            self._redis_problem = f"{error}: devices appear as they report."
+        except TransientError:
+            self._redis_problem = Problem("problem.redis")
             self._next_snapshot = time.monotonic() + SNAPSHOT_RETRY_SECONDS
             return
         self._has_snapshot = True
-        self._redis_problem = ""
+        self._redis_problem = None
 
     def _lost_kafka(self, error: KafkaException) -> None:
         if not self._kafka_problem:
             log.warning("tail_lost_kafka", error=str(error.args[0]))
-        self._kafka_problem = (
-            f"Kafka is not reachable at {self._settings.bootstrap_servers}: the figures stand still until it is back."
-        )
+        self._kafka_problem = Problem("problem.kafka", (("servers", self._settings.bootstrap_servers),))

@@ -34,6 +34,10 @@ class Look:
     at: float
     lags: dict[str, int]
     ends: dict[Place, int]
+    waiting: dict[str, dict[Place, int]]
+    """Group -> partition -> how many messages it has not committed yet."""
+    committed: dict[str, dict[Place, int]]
+    """Group -> partition -> where it goes on; a partition without a commit is missing."""
 
     @property
     def total(self) -> int:
@@ -90,13 +94,16 @@ class LagReader:
         """
         committed = {group: self._committed(group) for group in topics.READ_BY}  # before the ends: never too small
         starts, ends = self.ends(OffsetSpec.earliest()), self.ends()
-        lags = {}
-        for group, names in topics.READ_BY.items():
-            places = [place for place in self._places if place[0] in names]
-            lags[group] = sum(
-                max(0, ends[place] - max(committed[group].get(place, 0), starts[place])) for place in places
-            )
-        return Look(time.monotonic(), lags, ends)
+        waiting = {
+            group: {
+                place: max(0, ends[place] - max(committed[group].get(place, 0), starts[place]))
+                for place in self._places
+                if place[0] in names
+            }
+            for group, names in topics.READ_BY.items()
+        }
+        lags = {group: sum(places.values()) for group, places in waiting.items()}
+        return Look(time.monotonic(), lags, ends, waiting, committed)
 
     def close(self) -> None:
         """Close the clients."""

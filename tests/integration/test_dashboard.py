@@ -3,97 +3,45 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
-import uuid
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
 import redis
-from confluent_kafka import Producer
 from pydantic import SecretStr
 
-from dashboard.reads import BUCKETS, MAX_RAW_ROWS, Database
+from dashboard import event_reads
+from dashboard.actions import Actions, acknowledgement
+from dashboard.database import Database
+from dashboard.reads import BUCKETS, MAX_RAW_ROWS
 from dashboard.snapshot import read_snapshot
 from dashboard.tail import Tail
+from dashboard.watch import Watch
 from fleetwatch import avro, kafka, topics
 from fleetwatch.errors import TransientError
-from fleetwatch.local import children
-from fleetwatch.records import AlertState, Severity, Verdict, to_millis
+from fleetwatch.records import AlertAction, AlertState, Severity, Verdict, to_millis
 from fleetwatch.settings import Settings
 from sinks.batch import Event
 from sinks.decoding import decode_all
 from sinks.migrate import migrate
 from sinks.redis_cache import RedisStore
+from tests.dashboards import Feed, environment, free_port, now, running, store, unique
 from tests.services import wait_until
-from tests.unit.dashboard.factories import alert, detection, reading, reading_row, resolved, window
+from tests.unit.dashboard.factories import alert, dead_letter, detection, model, reading, resolved, window
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 pytestmark = pytest.mark.integration
-
-CHROMIUM_ARGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
-
-
-def now() -> datetime:
-    return datetime.now(UTC)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
-def unique(prefix: str) -> str:
-    return f"{prefix}-{uuid.uuid4().hex[:8]}"
-
-
-def store(url: str, records: list[Any]) -> None:
-    rows = [reading_row(record) for record in records]
-    names = list(rows[0])
-    columns = ", ".join(names)
-    places = ", ".join(f"%({name})s" for name in names)
-    with psycopg.connect(url, autocommit=True) as connection, connection.cursor() as cursor:
-        cursor.executemany(f"INSERT INTO readings ({columns}) VALUES ({places})", rows)
-        cursor.executemany(
-            "INSERT INTO devices (device_id, kind, sensor_type, site, first_seen, last_seen)"
-            " VALUES (%(device_id)s, 'sensor', %(sensor_type)s, %(site)s, %(event_time)s, %(event_time)s)"
-            " ON CONFLICT (device_id) DO NOTHING",
-            rows,
-        )
-
-
-@dataclass
-class Feed:
-    """Sends records to the output topics, as the streams part would."""
-
-    settings: Settings
-
-    def __post_init__(self) -> None:
-        self._producer = Producer(kafka.producer_config(self.settings))
-
-    def send(self, topic: str, *records: Any, key: str | None = None) -> None:
-        for record in records:
-            value = record if isinstance(record, bytes) else avro.encode(record)
-            name = key or getattr(record, "device_id", None) or getattr(record, "camera_id", "k")
-            self._producer.produce(topic, value, key=str(name).encode())
-        assert self._producer.flush(20) == 0
-
 
 # --- the queries
 
@@ -165,6 +113,69 @@ def test_a_long_history_is_averaged_and_loses_no_anomaly(database: tuple[Databas
     assert [row.value for row in history.anomalies] == [900.0]
 
 
+def test_a_camera_has_counts_by_label_and_its_newest_detections(database: tuple[Database, str]) -> None:
+    asked, url = database
+    end = now().replace(microsecond=0)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.cursor().executemany(
+            "INSERT INTO detections (camera_id, event_time, seq, site, label, confidence, box_x, box_y, box_width,"
+            " box_height, ingest_time, source_partition, source_offset)"
+            " VALUES ('cam-1', %s, %s, 'gate', %s, 0.9, 0, 0, 1, 1, now(), 0, 1)",
+            [(end - timedelta(seconds=20 * n), 100 - n, "car" if n % 4 else "person") for n in range(60)],
+        )
+    found = asked.sightings("cam-1", timedelta(minutes=15))
+    assert found is not None
+    assert [row.seq for row in found.newest] == list(range(100, 90, -1))
+    assert found.newest[0].time == end
+    totals = {label: sum(row.count for row in found.bins if row.label == label) for label in ("car", "person")}
+    assert totals == {"person": 12, "car": 33}, "45 of them are within 15 minutes"
+    assert {(row.time - found.start) % found.step for row in found.bins} == {timedelta(0)}
+    assert asked.sightings("cam-2", timedelta(minutes=15)) is None
+
+
+def test_past_alerts_are_bounded_and_say_who_took_them_first(database: tuple[Database, str]) -> None:
+    asked, url = database
+    at = now().replace(microsecond=0)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO alerts SELECT 'a' || n, 'r', 'LEVEL', 'f', 'pump-1', 's',"
+            " CASE n %% 2 WHEN 0 THEN 'INFO' ELSE 'CRITICAL' END,"
+            " CASE n WHEN 5 THEN 'FIRING' ELSE 'RESOLVED' END, %s::timestamptz - n * INTERVAL '1 minute',"
+            " %s::timestamptz, 1, 1, '', now(), 't', 0, n FROM generate_series(1, 200) AS n",
+            (at, at),
+        )
+        connection.cursor().executemany(
+            "INSERT INTO alert_actions (action_id, alert_id, device_id, action, who, at, note)"
+            " VALUES (%s, 'a1', 'pump-1', %s, %s, %s, '')",
+            [
+                ("1", "ACKNOWLEDGE", "late", at),
+                ("2", "ACKNOWLEDGE", "first", at - timedelta(seconds=5)),
+                ("3", "MUTE", "mute", at - timedelta(seconds=9)),
+            ],
+        )
+    found = asked.past_alerts(at - timedelta(hours=3), [Severity.CRITICAL])
+    assert [one.alert_id for one in found.alerts[:3]] == ["a1", "a3", "a7"], "what still fires is not over"
+    assert (found.alerts[0].acknowledged_by, found.alerts[1].acknowledged_by) == ("first", None)
+    assert len(found.alerts) == event_reads.PAST_SHOWN
+    assert found.has_more
+    few = asked.past_alerts(at - timedelta(minutes=4, seconds=30), list(Severity))
+    assert [one.alert_id for one in few.alerts] == ["a1", "a2", "a3", "a4"]
+    assert not few.has_more
+
+
+def test_dead_letters_are_counted_by_reason(database: tuple[Database, str]) -> None:
+    asked, url = database
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(
+            'INSERT INTO dead_letters (topic, partition, "offset", broker_time, stage, reason, detail, value_length,'
+            " value_sha256) SELECT 't', 0, n, now() - n * INTERVAL '1 hour', 'DECODE',"
+            " CASE n % 3 WHEN 0 THEN 'TRUNCATED' ELSE 'MALFORMED' END, '', 0, '' FROM generate_series(1, 30) AS n"
+        )
+    found = asked.refusals(now() - timedelta(hours=23, minutes=30))
+    assert [(row.reason.name, row.count) for row in found] == [("MALFORMED", 16), ("TRUNCATED", 7)]
+    assert asked.is_there()
+
+
 def test_a_database_without_tables_and_one_that_is_gone_are_one_line(postgres_url: str) -> None:
     asked = Database(Settings(database_url=SecretStr(postgres_url)))
     with pytest.raises(TransientError, match="no tables yet"):
@@ -183,7 +194,7 @@ def test_a_database_without_tables_and_one_that_is_gone_are_one_line(postgres_ur
 def test_the_dashboard_cannot_write(postgres_url: str) -> None:
     migrate(postgres_url)
     asked = Database(Settings(database_url=SecretStr(postgres_url)))
-    with pytest.raises(TransientError, match="ReadOnlySqlTransaction"), asked._connection() as connection:
+    with pytest.raises(TransientError, match="ReadOnlySqlTransaction"), asked.connection() as connection:
         connection.execute("DELETE FROM readings")
     asked.close()
 
@@ -205,7 +216,8 @@ def tailing(settings: Settings) -> Iterator[Tail]:
 
 def test_the_tail_follows_all_topics_and_skips_what_is_broken(any_settings: Settings, redis_url: str) -> None:
     settings = any_settings.model_copy(update={"redis_url": SecretStr(redis_url)})
-    sensor, camera, ill, alert_id, label = (unique(name) for name in ("pump", "cam", "ill", "alert", "label"))
+    names = ("pump", "cam", "ill", "alert", "label", "version")
+    sensor, camera, ill, alert_id, label, version = (unique(name) for name in names)
     feed = Feed(settings)
     feed.send(topics.SCORED, reading(sensor, at=now() - timedelta(seconds=9), seq=1, value=1.0))  # before it starts
     with tailing(settings) as tail:
@@ -217,15 +229,20 @@ def test_the_tail_follows_all_topics_and_skips_what_is_broken(any_settings: Sett
         feed.send(topics.DETECTIONS, detection(ill, at=now(), confidence=float("nan")))
         feed.send(topics.COUNTS, window(label, start=now()))
         feed.send(topics.ALERTS, alert(alert_id, device_id=sensor))
-        feed.send(topics.DEAD_LETTERS, b"x", b"y")
+        feed.send(topics.ALERT_ACTIONS, acknowledgement(alert(alert_id), who="Dana", at=now()), key=alert_id)
+        feed.send(topics.MODELS, model(version), key=f"temperature/{version}")
+        feed.send(topics.DEAD_LETTERS, b"x", b"y", dead_letter(detail=label))
         wait_until(
             lambda: (
                 tail.board.devices[sensor].last.value == 2.0
                 and camera in tail.board.cameras
                 and any(key.key == label for key in tail.board.label_windows)
                 and alert_id in tail.board.open_alerts
-                and tail.board.dead_letters == before.dead_letters + 2
-                and tail.board.unusable == before.unusable + 2
+                and tail.board.dead_letters == before.dead_letters + 3
+                and tail.board.unusable == before.unusable + 4
+                and tail.board.notes.acknowledged.get(alert_id) is not None
+                and ("temperature", version) in tail.board.notes.models
+                and any(refusal.detail == label for refusal in tail.board.notes.refusals)
             ),
             what="everything on the board",
         )
@@ -266,13 +283,19 @@ def test_the_tail_says_what_is_unreachable_and_recovers(embedded_broker: str, re
         redis_url=SecretStr(f"redis://127.0.0.1:{free_port()}/0"),
     )
     tail = Tail(settings)
+
+    def said() -> list[str]:
+        return [str(problem) for problem in tail.problems]
+
     tail.start()
     try:
-        wait_until(lambda: any("Kafka is not reachable" in text for text in tail.problems), what="the notice")
+        wait_until(lambda: any("Kafka is not reachable" in problem for problem in said()), what="the notice")
         assert tail.is_running
         with forwarding(port, embedded_broker):
-            wait_until(lambda: not any("Kafka" in text for text in tail.problems), what="Kafka is back", timeout=30)
-            wait_until(lambda: any("Redis does not answer" in text for text in tail.problems), what="the other notice")
+            wait_until(
+                lambda: not any("Kafka" in str(text) for text in tail.problems), what="Kafka is back", timeout=30
+            )
+            wait_until(lambda: any("Redis does not answer" in problem for problem in said()), what="the other notice")
     finally:
         tail.stop()
     assert not tail.is_running
@@ -311,6 +334,42 @@ def forwarding(port: int, target: str) -> Iterator[None]:
     finally:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
+
+
+# --- the actions and the watch
+
+
+def test_an_action_is_in_kafka_when_sending_returns(any_settings: Settings) -> None:
+    desk = Actions(any_settings)
+    action = acknowledgement(alert(unique("alert")), who="Dana", at=now().replace(microsecond=0))
+    desk.send(action)
+    found: list[Any] = []
+    kafka.read_to_end(any_settings, topics.ALERT_ACTIONS, found.append)
+    desk.close()
+    mine = [avro.decode(one.value(), AlertAction) for one in found if one.key() == action.alert_id.encode()]
+    assert mine == [action]
+
+
+def test_an_action_that_no_broker_takes_is_one_line(monkeypatch) -> None:
+    from dashboard import actions
+
+    monkeypatch.setattr(actions, "DELIVERY_SECONDS", 0.5)
+    desk = Actions(Settings(bootstrap_servers=f"127.0.0.1:{free_port()}", embedded_broker=True))
+    with pytest.raises(TransientError, match="nothing was acknowledged"):
+        desk.send(acknowledgement(alert(), who="Dana", at=now()))
+
+
+def test_the_watch_sees_offsets_and_stores_while_somebody_looks(settings: Settings, redis_url: str) -> None:
+    watch = Watch(settings.model_copy(update={"redis_url": SecretStr(redis_url)}), lambda: False)
+    watch.start()
+    try:
+        assert watch.seen().looks == ()
+        wait_until(lambda: len(watch.seen().looks) >= 2, what="two looks")
+        seen = watch.seen()
+        assert (seen.kafka, seen.database, seen.redis) == (True, False, True)
+        assert seen.looks[-1].waiting.keys() == set(topics.READ_BY)
+    finally:
+        watch.stop()
 
 
 def test_the_snapshot_is_what_the_cache_sink_wrote(redis_url: str) -> None:
@@ -355,54 +414,6 @@ def test_a_cache_that_is_gone_is_one_line() -> None:
 # --- the process
 
 
-@dataclass
-class Running:
-    """A dashboard process."""
-
-    process: subprocess.Popen[bytes]
-    url: str
-    health: str
-    log: Path
-
-    def get(self, path: str) -> tuple[int, str]:
-        try:
-            with urllib.request.urlopen(self.health + path, timeout=5) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read().decode()
-        except OSError:
-            return 0, ""
-
-
-def environment(settings: Settings, **more: str) -> dict[str, str]:
-    return os.environ | {
-        "FLEETWATCH_BOOTSTRAP_SERVERS": settings.bootstrap_servers,
-        "FLEETWATCH_EMBEDDED_BROKER": str(settings.embedded_broker).lower(),
-        **{f"FLEETWATCH_{name}": value for name, value in more.items()},
-    }
-
-
-@contextmanager
-def running(settings: Settings, log: Path, **more: str) -> Iterator[Running]:
-    port, health = free_port(), free_port()
-    with log.open("wb") as lines:
-        process = children.start(
-            [sys.executable, "-m", "fleetwatch.cli.main", "dashboard"],
-            log=lines.fileno(),
-            env=environment(settings, DASHBOARD_PORT=str(port), HTTP_PORT=str(health), **more),
-        )
-    board = Running(process, f"http://127.0.0.1:{port}", f"http://127.0.0.1:{health}", log)
-    try:
-        wait_until(
-            lambda: process.poll() is not None or board.get("/readyz")[0] == 200, what="the dashboard", timeout=60
-        )
-        if process.poll() is not None:
-            raise ChildProcessError(log.read_text())
-        yield board
-    finally:
-        children.stop(process, by=signal.SIGTERM, timeout=10)
-
-
 def test_the_process_keeps_the_contract_and_stops_within_five_seconds(settings: Settings, tmp_path: Path) -> None:
     with running(settings, tmp_path / "log") as board:
         status = json.loads(board.get("/status")[1])
@@ -411,9 +422,9 @@ def test_the_process_keeps_the_contract_and_stops_within_five_seconds(settings: 
         with urllib.request.urlopen(board.url, timeout=5) as page:
             assert page.status == 200
         heavy = {"numba", "sklearn", "polars", "faust", "river"}
-        loaded = (
-            "import sys, dashboard.server, dashboard.fleet_page; print(*{name.split('.')[0] for name in sys.modules})"
-        )
+        parts = ("server", "fleet_page", "device_page", "cameras_page", "alerts_page", "models_page", "pipeline_page")
+        imported = ", ".join(f"dashboard.{part}" for part in parts)
+        loaded = f"import sys, {imported}; print(*(name.split('.')[0] for name in sys.modules))"
         modules = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True).stdout
         assert not heavy & set(modules.split())
         began = time.monotonic()
@@ -440,90 +451,3 @@ def test_a_taken_port_is_one_clear_line_and_exit_code_two(settings: Settings) ->
     assert str(port) in result.stderr
     assert "FLEETWATCH_DASHBOARD_PORT" in result.stderr
     assert "Traceback" not in result.stderr
-
-
-# --- the page in a browser
-
-
-def test_the_page_in_a_browser(  # noqa: PLR0915  # one visit from beginning to end
-    settings: Settings, postgres_url: str, redis_url: str, chromium: str, tmp_path: Path
-) -> None:
-    """A reading becomes a card, its value moves on without a reload, and history and choice survive one."""
-    from playwright.sync_api import expect, sync_playwright
-
-    migrate(postgres_url)
-    sensor, other, camera = unique("pump"), unique("fan"), unique("cam")
-    feed = Feed(settings)
-    start = now()
-    store(
-        postgres_url,
-        [
-            reading(
-                sensor,
-                at=start - timedelta(seconds=n + 1),
-                seq=1000 - n,
-                verdict=Verdict.ANOMALY if n == 5 else Verdict.NORMAL,
-            )
-            for n in range(60)
-        ],
-    )
-    problems: list[str] = []
-    with (
-        running(settings, tmp_path / "log", DATABASE_URL=postgres_url, REDIS_URL=redis_url) as board,
-        sync_playwright() as playwright,
-    ):
-        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_ARGS)
-        page = browser.new_page(viewport={"width": 1400, "height": 1000})
-        page.on("console", lambda line: problems.append(line.text) if line.type == "error" else None)
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        away: list[str] = []
-        page.on(
-            "request",
-            lambda asked: None if asked.url.startswith((board.url, "data:", "blob:")) else away.append(asked.url),
-        )
-        page.goto(board.url)
-
-        feed.send(topics.SCORED, reading(sensor, at=now(), seq=2000, value=42.25), reading(other, at=now()))
-        feed.send(topics.DETECTIONS, detection(camera, at=now(), label="forklift"))
-        summary = f"above the limit {uuid.uuid4().hex[:6]}"
-        feed.send(
-            topics.ALERTS,
-            alert(unique("alert"), at=now(), device_id=sensor, severity=Severity.CRITICAL, summary=summary),
-        )
-        page.get_by_placeholder("Part of a device id").fill(sensor.split("-")[1])
-        page.keyboard.press("Enter")
-        card = page.locator(f"[data-device='{sensor}']")
-        expect(card).to_contain_text("42.25", timeout=20_000)
-        expect(card).to_contain_text("Critical")
-        expect(page.get_by_text(summary)).to_be_visible()
-        page.evaluate("window.sameVisit = true")
-
-        feed.send(topics.SCORED, reading(sensor, at=now(), seq=2001, value=43.75))
-        expect(card).to_contain_text("43.75", timeout=10_000)
-        assert page.evaluate("window.sameVisit"), "the value changed without a reload"
-
-        page.get_by_role("button", name=f"Show the history of {sensor}").click()
-        history = page.locator(f"[data-history='{sensor}']")
-        expect(history).to_be_visible(timeout=10_000)
-        expect(page.locator("[data-testid='stVegaLiteChart']")).to_have_count(2)
-        expect(page.get_by_text("60 readings,")).to_be_visible()
-        page.wait_for_url(f"**device={sensor}**", timeout=10_000)
-        store(postgres_url, [reading(sensor, at=now(), seq=3000)])
-        expect(page.get_by_text("61 readings,")).to_be_visible(timeout=10_000)
-        assert page.evaluate("window.sameVisit"), "the history moved on without a reload"
-
-        page.reload()
-        expect(history).to_be_visible(timeout=20_000)
-        assert f"device={sensor}" in page.url
-        assert page.evaluate("window.sameVisit") is None
-
-        assert "Traceback" not in page.content()
-        page.set_viewport_size({"width": 420, "height": 900})
-        expect(card).to_be_visible()
-        page.wait_for_function(
-            "document.querySelector('[data-testid=stMain]').scrollWidth <= 420", timeout=10_000
-        )  # nothing is wider than a phone
-        browser.close()
-        assert "Traceback" not in board.log.read_text()
-    assert problems == []
-    assert away == [], "the page needs nothing from elsewhere"

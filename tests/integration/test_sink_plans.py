@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from dashboard import reads
+from dashboard import event_reads, reads
 from sinks.migrate import migrate
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ ANALYZE;
 
 LARGE = ("readings", "detections", "window_counts", "counts_1m", "alerts")
 DAY = {"device_id": "device-50", "start": END - timedelta(days=1), "end": END, "limit": 100}
+CAMERA = {"camera_id": "camera-7", "start": END - timedelta(hours=6), "end": END, "limit": 100}
 PAGES: dict[str, tuple[str, dict[str, Any]]] = {
     "newest reading of a device": (reads.LAST_TIME, DAY),
     "first reading of a range": (reads.FIRST_TIME, DAY),
@@ -56,9 +57,12 @@ PAGES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "a device's anomalies": (reads.ANOMALIES, DAY),
     "what a device is": (reads.DESCRIPTION, DAY),
-    "a camera's newest detections": (
-        "SELECT * FROM detections WHERE camera_id = 'camera-7' ORDER BY event_time DESC LIMIT 100",
-        {},
+    "newest detection of a camera": (event_reads.LAST_SIGHTING, CAMERA),
+    "a camera's newest detections": (event_reads.SEEN, CAMERA),
+    "a camera's counts by label": (event_reads.SEEN_BY_LABEL, CAMERA | {"step": timedelta(minutes=12)}),
+    "past alerts": (
+        event_reads.PAST_ALERTS,
+        {"since": START + timedelta(days=12), "severities": ["INFO", "WARNING"], "limit": 51},
     ),
     "the last minutes of all devices": (
         "SELECT * FROM readings WHERE event_time > %(end)s - INTERVAL '5 minutes'",

@@ -7,17 +7,27 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any
 
+from fleetwatch import topics
+from fleetwatch.local.lag import Look
 from fleetwatch.records import (
+    Action,
     Alert,
+    AlertAction,
     AlertState,
     Box,
     CameraDetection,
+    DeadLetter,
     DetectorState,
+    Metric,
+    ModelStatus,
+    ModelVersion,
     Quality,
+    Reason,
     RuleKind,
     Scope,
     ScoredReading,
     Severity,
+    Stage,
     Verdict,
     WindowCount,
     to_millis,
@@ -122,3 +132,64 @@ def reading_row(record: ScoredReading) -> dict[str, Any]:
     """Return a reading as the columns of table ``readings``."""
     values = {field.name: getattr(record, field.name) for field in fields(record)}
     return {name: value.value if isinstance(value, Enum) else value for name, value in values.items()}
+
+
+def acknowledgement(alert_id: str = "a1", *, at: datetime = NOW, **changes: Any) -> AlertAction:
+    """Somebody takes care of an alert."""
+    values: dict[str, Any] = {
+        "action_id": f"act-{alert_id}",
+        "alert_id": alert_id,
+        "device_id": "pump-1",
+        "action": Action.ACKNOWLEDGE,
+        "who": "Dana",
+        "at": at,
+    }
+    return AlertAction(**(values | changes))
+
+
+def model(version: str = "v1", *, at: datetime = NOW, **changes: Any) -> ModelVersion:
+    """A model in force."""
+    values: dict[str, Any] = {
+        "sensor_type": "temperature",
+        "version": version,
+        "algorithm": "IsolationForest",
+        "status": ModelStatus.ACTIVE,
+        "location": "temperature/v1.skops",
+        "trained_at": at,
+        "training_rows": 1_500,
+        "metrics": (Metric(name="score_mean", value=0.25),),
+    }
+    return ModelVersion(**(values | changes))
+
+
+def dead_letter(*, offset: int = 0, at: datetime = NOW, **changes: Any) -> DeadLetter:
+    """A reading that was no number."""
+    values: dict[str, Any] = {
+        "topic": "fleet.readings",
+        "partition": 1,
+        "offset": offset,
+        "broker_time": at + timedelta(milliseconds=offset),
+        "stage": Stage.VALIDATE,
+        "reason": Reason.NOT_A_NUMBER,
+        "detail": "value is NaN",
+        "raw_key": b"pump-1",
+        "raw_value": b"",
+        "value_length": 0,
+        "value_sha256": "",
+    }
+    return DeadLetter(**(values | changes))
+
+
+def look(at: float, *, alerts: int = 0, committed: int = 0) -> Look:
+    """What the offsets are at a moment: of every topic nothing came, but for alerts in the first of two partitions."""
+    ends = {(topic, number): 0 for topic in topics.ALL for number in (0, 1)} | {(topics.ALERTS, 0): alerts}
+    done = {
+        group: {place: end for place, end in ends.items() if place[0] in names}
+        for group, names in topics.READ_BY.items()
+    }
+    done[topics.GROUP_ALERTING] = {(topics.ALERTS, 0): committed, (topics.ALERTS, 1): 0}
+    waiting = {
+        group: {place: max(0, ends[place] - done[group][place]) for place in ends if place[0] in names}
+        for group, names in topics.READ_BY.items()
+    }
+    return Look(at, {group: sum(places.values()) for group, places in waiting.items()}, ends, waiting, done)

@@ -6,14 +6,14 @@ from datetime import timedelta
 
 import pytest
 
-from dashboard.attention import ANOMALY_SHOWN_MS, Status, alerts_by_need, assess, choose, natural, status_of
+from dashboard.attention import ANOMALY_SHOWN_MS, Status, assess, choose, natural, status_of
 from dashboard.live import Arrival, Board, fold
-from fleetwatch.records import DetectorState, Severity, Verdict
+from fleetwatch.records import DetectorState, Severity, Verdict, to_millis
 from tests.unit.dashboard.factories import NOW, NOW_MS, alert, reading
 
 
 def board_of(*events):
-    return fold(Board(), [Arrival(event, NOW_MS) for event in events])
+    return fold(Board(), [Arrival(event, to_millis(event.ingest_time)) for event in events])
 
 
 def test_the_order_is_critical_anomaly_warning_silent_then_name():
@@ -87,13 +87,12 @@ def test_filters(filters, names):
     assert sorted(card.device.device_id for card in choose(cards, **filters)) == sorted(names)
 
 
-def test_alerts_come_gravest_first_then_newest():
-    board = board_of(
-        alert("old", severity=Severity.WARNING, at=NOW - timedelta(minutes=5)),
-        alert("new", severity=Severity.WARNING),
-        alert("grave", severity=Severity.CRITICAL, at=NOW - timedelta(hours=5)),
-    )
-    assert [item.alert_id for item in alerts_by_need(board)] == ["grave", "new", "old"]
+def test_streams_that_are_behind_do_not_make_devices_silent():
+    """The readings are ten minutes old, but they come out of the streams now."""
+    event = reading(at=NOW - timedelta(minutes=10))
+    device = fold(Board(), [Arrival(event, NOW_MS)]).devices["pump-1"]
+    assert status_of(device, None, now_ms=NOW_MS + 1_000) is Status.NORMAL
+    assert status_of(device, None, now_ms=NOW_MS + 61_000) is Status.STALE
 
 
 def test_names_sort_as_people_count():

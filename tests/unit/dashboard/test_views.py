@@ -8,13 +8,16 @@ from datetime import timedelta
 
 import pytest
 
-from dashboard import charts, look, views
+from dashboard import camera_views, charts, device_views, look, markup, views
 from dashboard.attention import assess
 from dashboard.live import Arrival, Board, count_dead_letters, fold
+from dashboard.problems import Problem
 from dashboard.reads import AnomalyRow, History, HistoryRow
-from fleetwatch.records import AlertState, Severity, Verdict
+from fleetwatch import i18n
+from fleetwatch.records import Severity, Verdict
 from tests.unit.dashboard.factories import NOW, NOW_MS, alert, detection, reading, window
 
+EN, HE = (i18n.texts("dashboard", language) for language in ("en", "he"))
 HOSTILE = "<img src=x onerror=alert(1)>\"'&"
 
 
@@ -49,8 +52,8 @@ def history(*, rows=3, anomalies=1, step=None):
         (-4.25, "-4.250"),
         (0.00125, "0.00125"),
         (1e12, "1e+12"),
-        (math.nan, "no number"),
-        (math.inf, "no number"),
+        (math.nan, "—"),
+        (math.inf, "—"),
     ],
 )
 def test_numbers(value, text):
@@ -74,7 +77,7 @@ def test_limits_have_no_zeros_at_the_end(value, text):
     ],
 )
 def test_ages(milliseconds, text):
-    assert look.ago(int(milliseconds)) == text
+    assert look.ago(int(milliseconds), EN) == text
 
 
 def test_a_sparkline_spans_its_height_and_marks_anomalies():
@@ -97,7 +100,7 @@ def test_headlines_count_what_is_there():
         alert("y", severity=Severity.WARNING),
     )
     board = count_dead_letters(board, 1_200, {NOW_MS // 1000 - 5: 3})
-    figures = views.headlines(board, assess(board, now_ms=NOW_MS), now_ms=NOW_MS)
+    figures = views.headlines(board, assess(board, now_ms=NOW_MS), EN, now_ms=NOW_MS)
     assert [(figure.label, figure.value) for figure in figures] == [
         ("Devices", "3"),
         ("Open alerts", "2"),
@@ -113,32 +116,34 @@ def test_headlines_count_what_is_there():
 def test_a_card_shows_value_unit_state_score_and_age():
     board = board_of(reading(at=NOW - timedelta(seconds=5), value=21.5))
     (card,) = assess(board, now_ms=NOW_MS)
-    html = views.card_html(card, now_ms=NOW_MS, is_selected=True)
-    for text in ("pump-1", "temperature · north", "21.50", "°C", "Normal", "score 0.25", "4 s ago", "fw-selected"):
+    html = views.card_html(card, EN, now_ms=NOW_MS)
+    for text in ("pump-1", "temperature · north", "21.50", "°C", "Normal", "score 0.25", "4 s ago"):
         assert text in html
 
 
 def test_a_device_without_score_says_so():
     board = board_of(reading(score=None))
     (card,) = assess(board, now_ms=NOW_MS)
-    assert "no score yet" in views.card_html(card, now_ms=NOW_MS, is_selected=False)
+    assert "no score yet" in views.card_html(card, EN, now_ms=NOW_MS)
 
 
-def test_texts_from_outside_are_escaped_everywhere():
+@pytest.mark.parametrize("say", [EN, HE])
+def test_texts_from_outside_are_escaped_everywhere(say):
     board = board_of(
         reading(HOSTILE, site=HOSTILE, sensor_type=HOSTILE, unit=HOSTILE),
         detection(HOSTILE, site=HOSTILE, label=HOSTILE),
-        alert(HOSTILE, device_id=HOSTILE, rule=HOSTILE, summary=HOSTILE),
         window(HOSTILE),
     )
     cards = assess(board, now_ms=NOW_MS)
+    camera = board.cameras[HOSTILE]
     pieces = [
-        views.card_html(cards[0], now_ms=NOW_MS, is_selected=False),
-        views.cameras_html(board, now_ms=NOW_MS),
-        views.labels_html(board),
-        views.alerts_html(list(board.open_alerts.values()), now_ms=NOW_MS),
-        views.notices_html([HOSTILE]),
-        views.nothing_stored_html(HOSTILE),
+        views.card_html(cards[0], say, now_ms=NOW_MS),
+        camera_views.card_html(camera, 1, say, now_ms=NOW_MS, is_selected=True),
+        camera_views.all_labels_html(board, say),
+        camera_views.events_html(camera_views.newest_of(camera, None), say),
+        markup.notices([Problem("problem.kafka", (("servers", HOSTILE),))], say),
+        device_views.title_html(HOSTILE, cards[0], None, say),
+        device_views.nothing_stored_html(HOSTILE, say),
     ]
     for piece in pieces:
         assert "&lt;img src=x" in piece
@@ -146,54 +151,63 @@ def test_texts_from_outside_are_escaped_everywhere():
         assert "\"'&" not in piece
 
 
-def test_alerts_table_is_bounded_and_shows_value_against_limit():
-    alerts = [alert(f"a{n}", at=NOW - timedelta(minutes=3)) for n in range(views.MAX_ALERTS + 4)]
-    html = views.alerts_html(alerts, now_ms=NOW_MS)
-    assert html.count("<tr data-alert") == views.MAX_ALERTS
-    assert "and 4 more open alerts" in html
-    assert "91.25" in html
-    assert "limit 80" in html
-    assert "3 min ago" in html
-    assert AlertState.FIRING.value not in html
-
-
-def test_cameras_show_rate_and_last_label_and_are_bounded():
-    events = [detection(f"cam-{n}", seq=n) for n in range(views.MAX_CAMERA_CARDS + 2)]
+def test_cameras_show_rate_and_last_label_those_with_an_alert_first():
+    events = [detection(f"cam-{n}", seq=n) for n in range(12)]
     events += [detection("cam-1", at=NOW - timedelta(seconds=n + 1), seq=100 + n, label="car") for n in range(9)]
     events += [alert("z", device_id="cam-9")]
-    html = views.cameras_html(board_of(*events), now_ms=NOW_MS)
-    assert html.count("data-camera") == views.MAX_CAMERA_CARDS
-    assert "and 2 more cameras" in html
-    assert html.index("cam-9") < html.index("cam-0"), "the one with an alert comes first"
+    board = board_of(*events)
+    assert [camera.camera_id for camera in camera_views.cameras_by_need(board)][:3] == ["cam-9", "cam-0", "cam-1"]
+    html = camera_views.card_html(board.cameras["cam-1"], 2, EN, now_ms=NOW_MS, is_selected=True)
     assert '<span class="fw-value">10' in html
     assert "last: person 90%" in html
+    assert "2 alerts" in html
+    assert "fw-selected" in html
 
 
 def test_labels_add_up_the_partitions():
-    html = views.labels_html(board_of(window("car", count=4), window("car", count=5, source_partition=1)))
+    html = camera_views.all_labels_html(
+        board_of(window("car", count=4), window("car", count=5, source_partition=1)), EN
+    )
     assert '<span class="fw-bar-count">9</span>' in html
 
 
-def test_history_title_counts_and_says_when_it_is_averaged():
-    plain = views.history_title_html(history(), now_ms=NOW_MS)
+def test_history_note_counts_and_says_when_it_is_averaged():
+    plain = device_views.history_note_html(history(), EN, now_ms=NOW_MS)
     assert "6 readings" in plain
     assert "1 anomaly" in plain
     assert "mean" not in plain
-    assert "mean of 5 min" in views.history_title_html(history(step=timedelta(minutes=5)), now_ms=NOW_MS)
+    averaged = history(step=timedelta(minutes=5))
+    assert "mean of 5 min" in device_views.history_note_html(averaged, EN, now_ms=NOW_MS)
+
+
+def test_figures_of_a_device_are_live_where_it_is_live_and_stored_where_not():
+    (card,) = assess(board_of(reading(value=42.0, unit="Cel", score=0.5)), now_ms=NOW_MS)
+    live = [figure.value for figure in device_views.figures(card, history(), EN, now_ms=NOW_MS)]
+    assert live == ["42.00 °C", "0.50", "0.10", "—"]
+    stored = [figure.value for figure in device_views.figures(None, history(), EN, now_ms=NOW_MS)]
+    assert stored == ["22.00 °C", "—", "0.10", "—"]
+    assert "Not live" in device_views.title_html("pump-1", None, history(), EN)
+
+
+def test_the_newest_anomalies_come_first_and_are_bounded():
+    html = device_views.anomalies_html(history(anomalies=30), EN)
+    assert html.count("<tr>") == device_views.ANOMALIES_SHOWN + 1
+    assert "99.00 °C" in html
+    assert "No anomaly" in device_views.anomalies_html(history(anomalies=0), EN)
 
 
 def test_value_chart_has_anomalies_and_a_band_only_where_there_are_some():
     def marks(chart):
         return [layer["mark"]["type"] for layer in json.loads(chart.to_json())["layer"]]
 
-    assert marks(charts.value_chart(history(anomalies=0))) == ["line"]
-    assert marks(charts.value_chart(history())) == ["line", "point"]
-    assert marks(charts.value_chart(history(step=timedelta(minutes=5)))) == ["area", "line", "point"]
+    assert marks(charts.value_chart(history(anomalies=0), EN)) == ["line"]
+    assert marks(charts.value_chart(history(), EN)) == ["line", "point"]
+    assert marks(charts.value_chart(history(step=timedelta(minutes=5)), EN)) == ["area", "line", "point"]
 
 
 def test_score_chart_has_both_models_from_zero_to_one():
-    spec = json.loads(charts.score_chart(history()).to_json())
+    spec = json.loads(charts.score_chart(history(), EN).to_json())
     rows = next(iter(spec["datasets"].values()))
-    assert {row["model"] for row in rows} == {charts.ONLINE, charts.BATCH}
-    assert [row["score"] for row in rows if row["model"] == charts.BATCH] == [None] * 3
+    assert {row["model"] for row in rows} == {EN("score.online"), EN("score.batch")}
+    assert [row["score"] for row in rows if row["model"] == EN("score.batch")] == [None] * 3
     assert spec["encoding"]["y"]["scale"]["domain"] == [0, 1]

@@ -1,0 +1,103 @@
+"""What is said beside the readings: acknowledgements, model versions, dead letters. A bounded fold, pure.
+
+Repeated events and their order make no difference: the first acknowledgement of an alert counts, the newest
+message of a model version, and a dead letter is known by its position.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from heapq import nlargest
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+
+from fleetwatch.records import Action, AlertAction, DeadLetter, ModelVersion, Reason, Stage, to_millis
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+MAX_ACKNOWLEDGED: Final = 5_000
+MAX_MODELS: Final = 2_000
+MAX_REFUSALS: Final = 50
+SHOWN_KEY_BYTES: Final = 80
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Refusal(NamedTuple):
+    """A dead letter without its raw value."""
+
+    at_ms: int
+    topic: str
+    partition: int
+    offset: int
+    stage: Stage
+    reason: Reason
+    detail: str
+    key: str
+
+
+class Told(NamedTuple):
+    """A model version as last announced; offsets order the messages of one partition, times the others."""
+
+    model: ModelVersion
+    broker_ms: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Notes:
+    """All of it. Replaced as a whole, never changed."""
+
+    acknowledged: Mapping[str, AlertAction] = field(default_factory=dict)
+    models: Mapping[tuple[str, str], Told] = field(default_factory=dict)
+    refusals: tuple[Refusal, ...] = ()
+    """The newest, in order of time."""
+
+
+class Note(NamedTuple):
+    """A decoded record and where it came from."""
+
+    record: AlertAction | ModelVersion | DeadLetter
+    broker_ms: int
+    offset: int
+
+
+def fold_notes(notes: Notes, arrivals: Iterable[Note]) -> Notes:
+    """Return the notes after these arrivals."""
+    acknowledged = dict(notes.acknowledged)
+    models = dict(notes.models)
+    refusals = set(notes.refusals)
+    for record, broker_ms, offset in arrivals:
+        match record:
+            case AlertAction(action=Action.ACKNOWLEDGE):
+                known = acknowledged.get(record.alert_id)
+                if known is None or (record.at, record.action_id) < (known.at, known.action_id):
+                    acknowledged[record.alert_id] = record
+            case ModelVersion():
+                identity = (record.sensor_type, record.version)
+                earlier = models.get(identity)
+                if earlier is None or (broker_ms, offset) >= (earlier.broker_ms, earlier.offset):
+                    models[identity] = Told(record, broker_ms, offset)
+            case DeadLetter():
+                refusals.add(_refusal(record))
+    return replace(
+        notes,
+        acknowledged=_newest(acknowledged, MAX_ACKNOWLEDGED, {k: v.at.timestamp() for k, v in acknowledged.items()}),
+        models=_newest(models, MAX_MODELS, {k: float(told.broker_ms) for k, told in models.items()}),
+        refusals=tuple(sorted(refusals, key=lambda refusal: refusal[:4])[-MAX_REFUSALS:]),
+    )
+
+
+def _refusal(letter: DeadLetter) -> Refusal:
+    key = (letter.raw_key or b"")[:SHOWN_KEY_BYTES].decode("utf-8", "replace")
+    return Refusal(
+        to_millis(letter.broker_time), letter.topic, letter.partition, letter.offset,
+        letter.stage, letter.reason, letter.detail, key,
+    )  # fmt: skip
+
+
+def _newest(known: dict[K, V], limit: int, rank: Mapping[K, float]) -> dict[K, V]:
+    if len(known) <= limit:
+        return known
+    return {key: known[key] for key in nlargest(limit, known, key=lambda key: rank[key])}
