@@ -16,6 +16,7 @@ need java default-jre-headless
 need mvn maven
 need prometheus prometheus
 need nginx nginx-light
+need openssl openssl
 
 install_missing() {
     # the packages' own services (redis-server, prometheus, nginx) shall not start: tests start their own
