@@ -17,7 +17,7 @@ from tests.services import wait_until
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from fleetwatch.settings import Settings
@@ -53,28 +53,36 @@ class Process:
             raise ChildProcessError(self.log.read_text()[-3000:])
 
 
-@contextlib.contextmanager
-def running(
-    commands: dict[str, list[str]], settings: Settings, folder: Path, **variables: str
-) -> Iterator[dict[str, Process]]:
-    """Start commands (name -> arguments of ``fleetwatch``) at the same time; end them at the end."""
-    environment = os.environ | {
+def environment(settings: Settings, **variables: str) -> dict[str, str]:
+    """Return this process' environment with the broker of some settings; ``variables`` without their prefix."""
+    return os.environ | {
         "FLEETWATCH_BOOTSTRAP_SERVERS": settings.bootstrap_servers,
         "FLEETWATCH_EMBEDDED_BROKER": str(settings.embedded_broker).lower(),
         "FLEETWATCH_MODELS_DIR": str(settings.models_dir),
         **{f"FLEETWATCH_{name}": value for name, value in variables.items()},
     }
+
+
+@contextlib.contextmanager
+def running(
+    commands: Mapping[str, Sequence[str]], environments: Mapping[str, Mapping[str, str]], folder: Path
+) -> Iterator[dict[str, Process]]:
+    """Start commands (name -> arguments of ``fleetwatch``) at the same time; end them at the end.
+
+    Each listens for health on FLEETWATCH_HTTP_PORT of its environment, or on a free port; logs go to the folder.
+    """
     started: dict[str, Process] = {}
     try:
         for name, arguments in commands.items():
-            port, log = free_port(), folder / f"{name}.log"
+            log = folder / f"{name}.log"
+            port = environments[name].get("FLEETWATCH_HTTP_PORT") or str(free_port())
             with log.open("wb") as lines:
                 popen = children.start(
                     [sys.executable, "-m", "fleetwatch.cli.main", *arguments],
                     log=lines.fileno(),
-                    env=environment | {"FLEETWATCH_HTTP_PORT": str(port)},
+                    env={**environments[name], "FLEETWATCH_HTTP_PORT": port},
                 )
-            started[name] = Process(name, port, popen, log)
+            started[name] = Process(name, int(port), popen, log)
         yield started
     finally:
         for process in started.values():

@@ -36,7 +36,9 @@ def simulate(
     seed: Annotated[int, typer.Option(min=0, help="Same seed and start time: same events.")] = 1,
     device_id: Annotated[
         str | None,
-        typer.Option(envvar="DEVICE_ID", help="Send only this device's events, as one container does."),
+        typer.Option(
+            envvar="DEVICE_ID", help="Send only this device's events (id, or number from 0), as one container does."
+        ),
     ] = None,
     for_seconds: For = None,
     dry_run: Annotated[
@@ -51,13 +53,11 @@ def simulate(
     """Simulate a fleet: sensors, cameras, and faults with their ground truth."""
     from fleetwatch.errors import EnvironmentProblemError
     from producers.simulate.scenario import load_scenario
-    from producers.simulate.simulation import check_device
+    from producers.simulate.simulation import device_of
     from producers.simulate.simulation import simulate as make
 
     chosen = load_scenario(scenario).changed(devices=devices, cameras=cameras, rate_hz=rate)
-    only = device_id or None  # an empty DEVICE_ID is none
-    if only is not None:
-        check_device(chosen, only)
+    only = device_of(chosen, device_id) if device_id else None  # an empty DEVICE_ID is none
 
     def sources(start_ms: int) -> Iterable[Source]:
         return make(chosen, seed=seed, start_ms=start_ms, device_id=only)

@@ -61,14 +61,23 @@ def make_fleet(scenario: Scenario) -> Fleet:
     return Fleet(sensors, cameras)
 
 
-def require_device(fleet: Fleet, device_id: str) -> None:
-    """Check that the fleet has this device.
+def find_device(fleet: Fleet, device: str) -> str:
+    """Return the id of a device that is named by its id or by its number, from 0, as replicas are numbered.
+
+    Numbers go through the sensor types and the cameras in turn, so that a few of them have some of each.
 
     Raises:
-        EnvironmentProblemError: it has not; the text shows what ids look like.
+        EnvironmentProblemError: the fleet has no such device; the text shows what ids look like.
 
     """
-    known = {s.device_id for s in fleet.sensors} | {c.camera_id for c in fleet.cameras}
-    if device_id not in known:
-        hint = f"it has {min(known)} to {max(known)}" if known else "it has none at all"
-        raise EnvironmentProblemError(f"the scenario has no device {device_id!r}: {hint}; raise --devices or --cameras")
+    groups = [[s.device_id for s in fleet.sensors if s.sensor_type == kind] for kind in SENSOR_TYPES]
+    groups.append([camera.camera_id for camera in fleet.cameras])
+    known = [group[rank] for rank in range(max(map(len, groups))) for group in groups if rank < len(group)]
+    if device in known:
+        return device
+    if device.isdecimal() and int(device) < len(known):
+        return known[int(device)]
+    hint = "it has none at all"
+    if known:
+        hint = f"it has {min(known)} to {max(known)}, or by number 0 to {len(known) - 1}"
+    raise EnvironmentProblemError(f"the scenario has no device {device!r}: {hint}; raise --devices or --cameras")

@@ -10,7 +10,7 @@ from fleetwatch.records import CameraDetection, GroundTruth, SensorReading
 from producers.batches import Batch, Row, Source
 from producers.simulate import cameras, sensors
 from producers.simulate.faults import ActiveFaults, Fault, plan
-from producers.simulate.fleet import Fleet, make_fleet, require_device
+from producers.simulate.fleet import Fleet, find_device, make_fleet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -115,20 +115,20 @@ def truth_row(fault: Fault) -> Row:
     }
 
 
-def check_device(scenario: Scenario, device_id: str) -> None:
-    """Check that a scenario has this device.
+def device_of(scenario: Scenario, device: str) -> str:
+    """Return the id of a scenario's device, given by id or by number.
 
     Raises:
-        EnvironmentProblemError: it has not.
+        EnvironmentProblemError: it has no such device.
 
     """
-    require_device(make_fleet(scenario), device_id)
+    return find_device(make_fleet(scenario), device)
 
 
 def simulate(scenario: Scenario, *, seed: int, start_ms: int, device_id: str | None = None) -> list[Source]:
     """Return the sources of a scenario: the same arguments give the same events.
 
-    With ``device_id`` only this device's events come out, the same ones as in the whole fleet.
+    With ``device_id`` (an id or a number) only this device's events come out, the same ones as in the whole fleet.
 
     Raises:
         EnvironmentProblemError: the scenario has no such device.
@@ -136,7 +136,7 @@ def simulate(scenario: Scenario, *, seed: int, start_ms: int, device_id: str | N
     """
     fleet = make_fleet(scenario)
     if device_id is not None:
-        require_device(fleet, device_id)
+        device_id = find_device(fleet, device_id)
 
     def planned() -> Iterator[Fault]:
         return plan(scenario, fleet, seed=seed, start_ms=start_ms)

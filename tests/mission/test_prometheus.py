@@ -113,9 +113,11 @@ def test_prometheus_scrapes_every_process_of_a_running_stack(
 ) -> None:
     find_program("prometheus", package="prometheus")
     migrate(postgres_url)
-    places = {"DATABASE_URL": postgres_url, "REDIS_URL": redis_url, "DASHBOARD_PORT": str(free_port())}
+    environment = processes.environment(
+        settings, DATABASE_URL=postgres_url, REDIS_URL=redis_url, DASHBOARD_PORT=str(free_port())
+    )
     with (
-        processes.running(STACK, settings, tmp_path, **places) as stack,
+        processes.running(STACK, dict.fromkeys(STACK, environment), tmp_path) as stack,
         Prometheus(stack, tmp_path).running() as watch,
     ):
         for process in stack.values():

@@ -261,7 +261,8 @@ def test_the_dashboard_works_through_it_in_a_browser(
     from playwright.sync_api import expect, sync_playwright
 
     port = free_port()
-    stack = processes.running({"dashboard": ["dashboard"]}, settings, tmp_path, DASHBOARD_PORT=str(port))
+    environment = processes.environment(settings, DASHBOARD_PORT=str(port))
+    stack = processes.running({"dashboard": ["dashboard"]}, {"dashboard": environment}, tmp_path)
     with stack as running, Proxy(folder, dashboard=port, gateway=free_port()).running() as proxy:
         running["dashboard"].wait_until_ready()
         sockets: list[str] = []

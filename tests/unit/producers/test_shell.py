@@ -13,6 +13,8 @@ from fleetwatch.errors import EnvironmentProblemError
 from fleetwatch.records import GroundTruth, SensorReading
 from producers.batches import Batch
 from producers.shell import Cursor
+from producers.simulate.scenario import load_scenario
+from producers.simulate.simulation import device_of
 
 
 class ListedSource:
@@ -109,11 +111,21 @@ def test_one_device_can_be_named_in_the_environment(monkeypatch: pytest.MonkeyPa
     assert len({row.get("device_id") for row in dry_run("--for", "2")}) > 40
 
 
+def test_a_number_is_a_device_too_and_a_few_numbers_have_some_of_each_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEVICE_ID", "5")
+    assert {row.get("device_id") for row in dry_run("--for", "2")} == {"temp-south-01"}
+    scenario = load_scenario("demo").changed(devices=44, cameras=8)
+    named = [device_of(scenario, str(number)) for number in range(52)]
+    assert [name.split("-")[0] for name in named[:6]] == ["temp", "hum", "vib", "power", "cam", "temp"]
+    assert len(set(named)) == 52, "every number is another device"
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
         (["--scenario", "nothing"], "no scenario 'nothing'"),
         (["--device-id", "nothing"], "no device 'nothing'"),
+        (["--device-id", "56"], "no device '56'.* number 0 to 55"),
         (["--rate", "0"], "rate_hz"),
         (["--dry-run", "--start", "noon"], "not a time"),
         (["--start", "2026-01-01"], "--start is for --dry-run"),
