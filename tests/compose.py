@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
+from fleetwatch import topics
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -17,6 +19,13 @@ MODEL: Final[dict[str, Any]] = yaml.safe_load(TEXT)
 SERVICES: Final[dict[str, dict[str, Any]]] = MODEL["services"]
 OURS: Final = {name: service for name, service in SERVICES.items() if "build" in service}
 JOBS: Final = {name for name, service in OURS.items() if service.get("healthcheck") == {"disable": True}}
+READER: Final = {
+    topics.GROUP_STREAMS: ["worker"],
+    topics.GROUP_TIMESCALE: ["sink", "timescale"],
+    topics.GROUP_REDIS: ["sink", "redis"],
+    topics.GROUP_ALERTING: ["alert"],
+}
+"""Consumer group -> the command whose process is in it."""
 COMPLETED: Final = "service_completed_successfully"
 
 

@@ -19,15 +19,8 @@ from fleetwatch import topics
 from fleetwatch.local.kafka_jars import kafka_version
 from fleetwatch.settings import Settings
 from tests import compose
-from tests.compose import JOBS, MODEL, OURS, ROOT, SERVICES, TEXT
+from tests.compose import JOBS, MODEL, OURS, READER, ROOT, SERVICES, TEXT
 
-READER = {
-    topics.GROUP_STREAMS: ["worker"],
-    topics.GROUP_TIMESCALE: ["sink", "timescale"],
-    topics.GROUP_REDIS: ["sink", "redis"],
-    topics.GROUP_ALERTING: ["alert"],
-}
-"""Consumer group -> the command whose process is in it."""
 SHELL = {"device", "proxy-setup"}
 """Services of ours that a shell starts."""
 PUBLISHED = {"dashboard", "gateway", "prometheus", "grafana", "proxy"}
