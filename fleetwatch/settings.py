@@ -119,7 +119,7 @@ class Settings(BaseSettings):
         description="Least share of the readings strange to it or the active model that are so to both.",
     )
     promote_max_difference: float = Field(
-        0.2, ge=0, le=1, description="Mean difference between its scores and the active model's, at most."
+        0.15, ge=0, le=1, description="Mean difference between its scores and the active model's, at most."
     )
     promote_max_alarm_ratio: float = Field(
         3.0, ge=1, description="How many times the active model's its alarm rate may be; 0.5 % is always allowed."

@@ -19,7 +19,7 @@ class Limits:
 
     readings: int = 1000
     agreement: float = 0.3
-    difference: float = 0.2
+    difference: float = 0.15
     alarm_ratio: float = 3.0
 
     @classmethod
