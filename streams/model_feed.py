@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
-FIRST_RETRY_SECONDS: Final = 2.0
+FIRST_RETRY_SECONDS: Final = 1.0
 LAST_RETRY_SECONDS: Final = 60.0
 _TOPICS: Final = (topics.MODELS, topics.MODEL_COMPARISONS)
 
