@@ -224,7 +224,7 @@ def test_each_change_arrives_once_on_every_channel(each_settings, api, device):
     counters = status["counters"]
     assert counters["notified"] == counters["notified_console"] == counters["notified_telegram"] == 3
     assert counters["duplicates"] == 2
-    assert status["doing"] == "sent 3 notices"
+    assert status["doing"].startswith("sent 3 notices; the database does not answer"), "there is none"
 
 
 def test_an_outage_of_telegram_stops_neither_the_console_nor_loses_alerts(settings, api, device):
