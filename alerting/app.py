@@ -27,7 +27,7 @@ from alerting.summaries import Summaries
 from fleetwatch import avro, kafka, topics
 from fleetwatch.errors import RefusedError
 from fleetwatch.logs import get_logger
-from fleetwatch.records import Alert, DeadLetter, Reason, Stage, from_millis
+from fleetwatch.records import Alert, AlertAction, DeadLetter, Reason, Stage, from_millis
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,7 +83,7 @@ class Alerting:
             open_parts.callback(self._summaries.close)
             self._actions = ActionReader(self._settings)
             open_parts.callback(self._actions.close)
-            self._standing = self._standing.after(self._actions.catch_up())
+            self._act(self._actions.catch_up())
             self._start_bot()
             open_parts.callback(self._stop_bot)
             self._intake = Intake(
@@ -110,7 +110,11 @@ class Alerting:
             self._status.count(kind)
             self._metrics.bot.labels(kind).inc()
 
-        self._bot = BotThread(self._settings, reply=reply, standing=lambda: self._standing, count=count)
+        def recent(alert_id: str) -> Alert | None:
+            found = (history.find(alert_id) for history in list(self._histories.values()))
+            return next((alert for alert in found if alert is not None), None)
+
+        self._bot = BotThread(self._settings, reply=reply, standing=lambda: self._standing, recent=recent, count=count)
         self._bot.start()
 
     def _stop_bot(self) -> None:
@@ -131,14 +135,18 @@ class Alerting:
     def _loop(self) -> None:
         while not self._service.stopping.is_set():
             messages = self._intake.read(POLL_SECONDS)
-            if actions := self._actions.read():
-                self._standing = self._standing.after(actions)
-                self._status.count("actions", len(actions))
+            self._act(self._actions.read())
             for message in messages:
                 self._take(message)
             self._settle()
             self._intake.pause(is_paused=self._ledger.open_count > MOST_OPEN)
             self._intake.commit(self._ledger.committable())
+
+    def _act(self, actions: Sequence[AlertAction]) -> None:
+        """Let acknowledgements and mutes hold from now on."""
+        if actions:
+            self._standing = self._standing.after(actions)
+            self._status.count("actions", len(actions))
 
     def _stop(self) -> None:
         """Let sends under way end, then commit what is settled; the rest is told after the next start."""

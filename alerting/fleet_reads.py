@@ -142,7 +142,8 @@ class FleetReads:
             return True
 
     def _cached_alerts(self) -> list[Alert] | None:
-        if not self._cache.exists("sink:offsets"):
+        is_ours, is_unfilled = self._cache.hmget("sink:offsets", "id", "unfilled")
+        if is_ours is None or is_unfilled is not None:
             return None  # nobody has filled this cache: that it has no alerts says nothing
         found = (alert_of(text) for text in self._cache.hvals(OPEN_ALERTS))
         return [alert for alert in found if alert is not None]

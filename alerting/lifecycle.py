@@ -60,20 +60,25 @@ class History:
 
     def __init__(self, horizon: int = HORIZON) -> None:
         self._horizon = horizon
-        self._states: OrderedDict[str, tuple[AlertState, bool]] = OrderedDict()
+        self._states: OrderedDict[str, tuple[Alert, bool]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._states)
 
+    def find(self, alert_id: str) -> Alert | None:
+        """Return the newest change of an alert that is remembered."""
+        return self._states.get(alert_id, (None, True))[0]
+
     def take(self, alert: Alert, muted_by: Scope | None = None) -> Decision:
         """Decide on one change and remember it. ``muted_by`` is the mute that holds it back now, if one does."""
-        known, was_told = self._states.get(alert.alert_id, (None, True))
+        before, was_told = self._states.get(alert.alert_id, (None, True))
+        known = None if before is None else before.state
         if known is alert.state:
             return Decision.DUPLICATE
         if known is AlertState.RESOLVED:
             return Decision.ALREADY_RESOLVED
         self._states.pop(alert.alert_id, None)
-        self._states[alert.alert_id] = (alert.state, muted_by is None)
+        self._states[alert.alert_id] = (alert, muted_by is None)
         if len(self._states) > self._horizon:
             self._states.popitem(last=False)
         if not was_told:

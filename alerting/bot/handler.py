@@ -63,11 +63,14 @@ class Handler:
         reads: Reads,
         publish: Callable[[Sequence[AlertAction]], None],
         standing: Callable[[], Standing],
+        recent: Callable[[str], Alert | None],
         say: Texts,
     ) -> None:
+        """``recent`` finds an alert that this process has read, by its id; older ones are asked of the stores."""
         self._reads = reads
         self._publish = publish
         self._standing = standing
+        self._recent = recent
         self._say = say
 
     def answer(self, command: Command, person: Person) -> Reply:
@@ -89,7 +92,7 @@ class Handler:
     def press(self, press: Press, person: Person) -> Pressed:
         """Do what a button says."""
         try:
-            alert = self._reads.alert(press.alert_id)
+            alert = self._recent(press.alert_id) or self._reads.alert(press.alert_id)
         except TransientError:
             return Pressed(self._say("say.not_readable"))
         if alert is None:

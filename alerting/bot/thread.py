@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 
     from alerting.muting import Standing
     from alerting.ports import Reply
+    from fleetwatch.records import Alert
     from fleetwatch.settings import Settings
 
 
 class BotThread:
-    """Started once, stopped once. ``reply``, ``standing`` and ``count`` are called from its thread."""
+    """Started once, stopped once. ``reply``, ``standing``, ``recent`` and ``count`` are called from its thread."""
 
     def __init__(
         self,
@@ -32,6 +33,7 @@ class BotThread:
         *,
         reply: Callable[[str, Reply], None],
         standing: Callable[[], Standing],
+        recent: Callable[[str], Alert | None],
         count: Callable[[str], None],
     ) -> None:
         assert settings.telegram_token is not None
@@ -40,7 +42,7 @@ class BotThread:
         self._publisher = ActionPublisher(settings)
         self._poller = Poller(
             TelegramClient(settings.telegram_token, settings.telegram_api_url),
-            Handler(self._reads, self._publisher.publish, standing, say),
+            Handler(self._reads, self._publisher.publish, standing, recent, say),
             AllowList(frozenset(settings.telegram_chat_ids), frozenset(settings.telegram_user_ids)),
             reply,
             say,
