@@ -254,11 +254,10 @@ class Alerting:
                     max(0.0, (now - change.alert.ingest_time).total_seconds())
                 )
             self._forget_raw(change.position)
-        outcome = "delivered_before" if delivered.is_from_before else "delivered"
         self._status.count(f"notified_{report.channel}", len(changes))
         if len(report.changes) > len(changes):
             self._status.count("summaries", len(report.changes) - len(changes))
-        self._metrics.notices.labels(report.channel, outcome).inc(len(report.changes))
+        self._metrics.notices.labels(report.channel, "delivered").inc(len(report.changes))
         self._troubled.pop(report.lane, None)
         self._say()
 

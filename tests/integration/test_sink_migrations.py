@@ -68,7 +68,6 @@ def _write_all(url: str) -> None:
                 "INSERT INTO model_versions (sensor_type, version, status, changed_at, trained_at, record, artefact, "
                 "artefact_sha256) VALUES ('t', 'v', 'ACTIVE', now(), now(), '{}', 'x', 'y') ON CONFLICT DO NOTHING"
             )
-        # alerting writes it
         notice = "VALUES ('telegram:42', 'a1', 'FIRING', 'sent', 1) ON CONFLICT DO NOTHING"
         connection.execute(f"INSERT INTO notices (lane, alert_id, told, state, attempts) {notice}".encode())
 
