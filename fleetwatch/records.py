@@ -57,6 +57,8 @@ class RuleKind(Enum):
     LEVEL = "LEVEL"
     COUNT = "COUNT"
     SILENCE = "SILENCE"
+    SURGE = "SURGE"
+    DRIFT = "DRIFT"
 
 
 class Severity(Enum):
@@ -273,10 +275,7 @@ class Alert(Record):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AlertAction(Record):
-    """What somebody did about an alert. Identity: action_id.
-
-    A mute is for one alert, one device, one rule, or everything: alert_id, device_id and rule name it, or are empty.
-    """
+    """What somebody did about an alert. Identity: action_id."""
 
     action_id: str
     alert_id: str
@@ -286,7 +285,6 @@ class AlertAction(Record):
     at: datetime
     until: datetime | None = None
     note: str = ""
-    rule: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

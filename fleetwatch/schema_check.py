@@ -70,7 +70,7 @@ def compatibility_problems() -> list[str]:
         for newer, older in ((b, a) for at, b in enumerate(keys) for a in keys[:at]):
             try:
                 differences = avro_compat.incompatibilities(avro.load_schema(newer), avro.load_schema(older))
-            except (KeyError, TypeError, FileNotFoundError):
+            except (KeyError, TypeError, ValueError, FileNotFoundError):
                 continue  # no schema at all, which is said above
             found += [f"{newer} cannot read {older}: {difference}" for difference in differences]
     return found

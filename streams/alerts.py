@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from fleetwatch.records import Alert, AlertState, RuleKind, from_millis
 from streams.policy import EVIDENCE_THRESHOLD
-from streams.rules import AnomalyRule, CountRule, LevelRule, Rule, SilenceRule, kind_of
+from streams.rules import AnomalyRule, CountRule, LevelRule, Rule, SilenceRule, SurgeRule, kind_of
 
 if TYPE_CHECKING:
     from streams.windows import WindowRules
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 class Transition:
     """One change of one rule for one device. Times are event times in milliseconds; ``value`` is what was compared.
 
-    ``why`` is what the detectors say to it, or why it ended if not by itself; else empty.
+    ``limit`` is what it was compared with, if the rule does not say it. ``why`` is what the detectors say to it, or why
+    it ended if not by itself; else empty.
     """
 
     rule: Rule
@@ -34,6 +35,7 @@ class Transition:
     partition: int
     offset: int
     why: str = ""
+    limit: float | None = None
 
 
 def digest(*parts: str) -> str:
@@ -56,7 +58,7 @@ def to_alert(change: Transition, windows: WindowRules) -> Alert:
         started_at=from_millis(change.started_ms),
         ended_at=None if change.fires else from_millis(change.ended_ms),
         value=change.value,
-        threshold=threshold_of(rule),
+        threshold=threshold_of(rule) if change.limit is None else change.limit,
         summary=summarise(change, windows),
         ingest_time=from_millis(change.ingest_ms),
         source_topic=change.topic,
@@ -74,7 +76,7 @@ def threshold_of(rule: Rule) -> float:
             return float(rule.at_least)
         case SilenceRule():
             return rule.after_seconds
-        case AnomalyRule():
+        case AnomalyRule() | SurgeRule():
             return float(1.0 - 10.0**-EVIDENCE_THRESHOLD)
 
 
@@ -91,15 +93,20 @@ def summarise(change: Transition, windows: WindowRules) -> str:
             RuleKind.LEVEL: f"is back at {number}",
             RuleKind.COUNT: "is back to fewer detections",
             RuleKind.SILENCE: "speaks again",
+            RuleKind.SURGE: "has usual counts again",
         }[kind_of(rule)]
         return f"{device} {again} after {lasted:.0f} s"
     match rule:
         case LevelRule():
             side = "above" if rule.above is not None else "below"
-            return f"{device} is {side} {rule.limit:g}: {number}"
+            text = f"is {side} {rule.limit:g}: {number}"
         case CountRule():
-            return f"{device} has {change.value:.0f} events within {windows.size_ms / 1000:g} s"
+            text = f"has {change.value:.0f} events within {windows.size_ms / 1000:g} s"
         case SilenceRule():
-            return f"{device} has sent nothing for {change.value:g} s"
+            text = f"has sent nothing for {change.value:g} s"
+        case SurgeRule():
+            how = "many" if rule.direction == "above" else "few"
+            text = f"has unusually {how} detections: {change.value:.0f} within {windows.size_ms / 1000:g} s"
         case AnomalyRule():
-            return f"{device} behaves unusually: {number}{f' ({change.why})' if change.why else ''}"
+            text = f"behaves unusually: {number}"
+    return f"{device} {text}{f' ({change.why})' if change.why else ''}"

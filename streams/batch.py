@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fleetwatch.record_batch import Records
     from streams.detectors.isolation_forest import FlatForest
     from streams.scoring import Scores
+    from streams.surges import Surges
     from streams.windows import Folded
 
 
@@ -86,7 +87,7 @@ class Accepted:
     """The usable events of a batch as columns: ``chosen`` are their rows in ``raw`` and ``batch``.
 
     ``rows`` are device rows, ``sites`` where they were, ``kinds`` sensor types or labels, ``watermarks`` the watermark
-    after each event.
+    after each event; ``scores`` are there for readings, ``surges`` (of cameras, of their labels) for detections.
     """
 
     raw: RawBatch
@@ -101,6 +102,7 @@ class Accepted:
     watermarks: NDArray[np.int64]
     folded: Folded
     scores: Scores | None
+    surges: tuple[Surges, Surges] | None = None
 
 
 Message = tuple[str, bytes | None, bytes]

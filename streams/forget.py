@@ -31,6 +31,10 @@ def without(snapshot: Mapping[str, Any], kept: Rows, scopes: Sequence[Scope]) ->
         "windows": _windows(snapshot["windows"], {Scope.DEVICE: kept, Scope.DEVICE_LABEL: kept_pairs}, scopes),
         "rules": _each(snapshot["rules"], kept),
     }
+    if "surges" in snapshot:
+        surges = snapshot["surges"]
+        series = {"cameras": _each(surges["cameras"], kept), "labels": _each(surges["labels"], kept_pairs)}
+        taken["surges"] = surges | series
     if "scorer" in snapshot:
         scorer = snapshot["scorer"]
         taken["scorer"] = (

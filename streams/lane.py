@@ -26,6 +26,7 @@ from streams.lane_rules import LaneRules
 from streams.names import Names
 from streams.scoring import Scorer, Scores
 from streams.shadow import Shadows
+from streams.surges import SurgeFold
 from streams.tuning import Tunings
 from streams.windows import NEVER, Entries, WindowFold, WindowRules
 
@@ -72,6 +73,7 @@ class Lane:
         self.windows = WindowFold(settings.windows, len(self.source.scopes))
         self.rules = LaneRules(settings.rules, self.source, partition, settings.windows)
         self.scorer = self._new_scorer() if self.source is READINGS else None
+        self.surges = None if self.source is READINGS else self._new_surges()
         self._overrides = settings.tunings.table([])
         self.last_tick = NEVER
         self.shadows: Shadows | None = None
@@ -125,6 +127,7 @@ class Lane:
             watermarks=np.maximum(np.maximum.accumulate(times) - slack, before),
             folded=folded,
             scores=self._score(rows, kinds, times, values, models),
+            surges=self.surges.fold(folded.final, folded.closed) if self.surges is not None else None,
         )
         out.count(self.source.topic.removeprefix("fleet."), len(chosen))
         out.count("late", int(folded.is_late.sum()))
@@ -153,7 +156,8 @@ class Lane:
         final, closed = self.windows.advance(watermark_ms)
         self._count(final, is_final=True, out=out)
         source = (now_ms, self.next_offset - 1)
-        self.rules.advance(self.names, final, closed, watermark_ms, source, out)
+        surges = self.surges.fold(final, closed) if self.surges is not None else None
+        self.rules.advance(self.names, final, closed, surges, watermark_ms, source, out)
         if self._next_tick(np.array([watermark_ms])) is not None:
             self.last_tick = self._tick(watermark_ms)
             self._forget(watermark_ms, source, out)
@@ -201,6 +205,9 @@ class Lane:
 
     def _new_scorer(self) -> Scorer:
         return Scorer(self.settings.warm_up, self.settings.tunings.detectors, self.settings.trees_by)
+
+    def _new_surges(self) -> SurgeFold:
+        return SurgeFold(self.settings.windows, self.settings.warm_up, self.settings.tunings)
 
     def _next_tick(self, watermarks: NDArray[np.int64]) -> int | None:
         """Return the first row whose watermark passes a time at which silent devices are looked for."""
@@ -305,6 +312,8 @@ class Lane:
         }
         if self.scorer is not None:
             state["scorer"] = self.scorer.snapshot()
+        if self.surges is not None:
+            state["surges"] = self.surges.snapshot()
         return state
 
     @classmethod
@@ -326,6 +335,10 @@ class Lane:
         self.windows = WindowFold.restore(self.settings.windows, state["windows"])
         self.rules = LaneRules(self.settings.rules, self.source, self.partition, self.settings.windows)
         self.rules.restore(state["rules"])
+        if self.surges is not None:
+            self.surges = self._new_surges()
+            if "surges" in state:  # not in a snapshot of before there were any: they begin anew
+                self.surges.restore(state["surges"])
         if self.scorer is not None:
             settings = self.settings
             self.scorer = Scorer.restore(

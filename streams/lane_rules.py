@@ -12,7 +12,8 @@ from streams.alerts import Transition, to_alert
 from streams.arrays import grown
 from streams.explain import explain
 from streams.inputs import CAMERA_TYPE, READINGS, Input
-from streams.rules import AnomalyRule, CountRule, LevelRule, Openings, Rule, SilenceRule
+from streams.rules import AnomalyRule, CountRule, LevelRule, Openings, Rule, SilenceRule, SurgeRule
+from streams.surge_rules import judge
 from streams.windows import COUNT, NEVER, Entries, WindowRules
 
 if TYPE_CHECKING:
@@ -23,12 +24,16 @@ if TYPE_CHECKING:
     from streams.batch import Accepted, Outputs
     from streams.names import Names
     from streams.scoring import Scores
+    from streams.surges import Surges
 
     Send = Callable[["Change"], None]
 
 
 class Change(NamedTuple):
-    """A rule fires or resolves for a device row; ``at`` is the row of the batch that caused it (-1: the clock)."""
+    """A rule fires or resolves for a device row; ``at`` is the row of the batch that caused it (-1: the clock).
+
+    ``limit`` is what was compared with, where the rule itself does not say it.
+    """
 
     rule: Rule
     row: int
@@ -37,6 +42,8 @@ class Change(NamedTuple):
     started_ms: int
     ended_ms: int
     value: float
+    limit: float | None = None
+    why: str = ""
 
 
 class Cause(NamedTuple):
@@ -54,7 +61,8 @@ class LaneRules:
 
     def __init__(self, rules: tuple[Rule, ...], source: Input, partition: int, windows: WindowRules) -> None:
         cameras = source is not READINGS
-        self.rules = tuple(rule for rule in rules if not (cameras and isinstance(rule, AnomalyRule | LevelRule)))
+        others = AnomalyRule | LevelRule if cameras else SurgeRule
+        self.rules = tuple(rule for rule in rules if not isinstance(rule, others))
         self.source, self.partition, self.windows = source, partition, windows
         self.openings = {rule.name: Openings() for rule in self.rules}
         self.last_seen = np.zeros(0, np.int64)
@@ -81,6 +89,8 @@ class LaneRules:
                 self._fold_counts(rule, accepted, changes.append)
             elif isinstance(rule, SilenceRule):
                 pauses = self._fold_silence(rule, accepted, heard, changes.append)
+            elif isinstance(rule, SurgeRule):
+                changes += self._judge_surges(rule, names, accepted.surges)
             elif accepted.scores is not None:
                 on, off, quiet = _judge(rule, values, accepted.scores)
                 on &= self._matches[rule.name][rows]
@@ -91,7 +101,7 @@ class LaneRules:
             unit = batch.text("unit", event) if self.source is READINGS else ""
             site = _last(rows, accepted.sites, self.sites, change)
             scores = accepted.scores if change.fires and isinstance(change.rule, AnomalyRule) else None
-            why = explain(scores, change.at) if scores is not None else ""
+            why = explain(scores, change.at) if scores is not None else change.why
             self._send(names, change, Cause(unit, site, int(raw.times[event]), int(raw.offsets[event]), why), out)
         self.last_seen, self.pauses = last_seen, pauses
         self.sites[rows] = accepted.sites
@@ -101,6 +111,7 @@ class LaneRules:
         names: Names,
         final: Entries,
         closed: NDArray[np.int64],
+        surges: tuple[Surges, Surges] | None,
         watermark_ms: int,
         source: tuple[int, int],
         out: Outputs,
@@ -112,12 +123,15 @@ class LaneRules:
         self._reserve(names)
 
         def send(change: Change) -> None:
-            self._send(names, change, Cause("", int(self.sites[change.row]), *source), out)
+            self._send(names, change, Cause("", int(self.sites[change.row]), *source, change.why), out)
 
         for rule in self.rules:
             openings, matches = self.openings[rule.name], self._matches[rule.name]
             if isinstance(rule, CountRule):
                 self._resolve_counts(rule, final, closed, send)
+            elif isinstance(rule, SurgeRule):
+                for change in self._judge_surges(rule, names, surges):
+                    send(change)
             elif isinstance(rule, SilenceRule):
                 timeout = devices.silence_timeouts(int(rule.after_seconds * 1000), rule.intervals, self.pauses)
                 silent = matches & ~openings.is_open & (self.last_seen >= 0)
@@ -174,6 +188,12 @@ class LaneRules:
             send(Change(rule, row, at, bool(is_silent), started, int(heard[at]), waited))
         return pauses
 
+    def _judge_surges(self, rule: SurgeRule, names: Names, surges: tuple[Surges, Surges] | None) -> list[Change]:
+        if surges is None or len(surges[0]) == 0:
+            return []
+        turns = judge(rule, names, self.openings[rule.name], self._matches[rule.name], surges)
+        return [Change(rule, *turn) for turn in turns]
+
     def _fold_counts(self, rule: CountRule, accepted: Accepted, send: Send) -> None:
         """Interleave "the count was reached" and "a window closed" in the order of the events."""
         openings, folded = self.openings[rule.name], accepted.folded
@@ -213,6 +233,7 @@ class LaneRules:
             started_ms=change.started_ms,
             ended_ms=change.ended_ms,
             value=change.value,
+            limit=change.limit,
             unit=cause.unit,
             ingest_ms=cause.ingest_ms,
             topic=self.source.topic,

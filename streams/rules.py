@@ -103,7 +103,22 @@ class SilenceRule(_Rule):
     intervals: Annotated[float, Field(ge=0, le=10_000)] = 0.0
 
 
-Rule = AnomalyRule | LevelRule | CountRule | SilenceRule
+class SurgeRule(_Rule):
+    """Fires when a window holds unusually many (or few) detections of a camera, or of one label there, by its own past.
+
+    Beyond the usual range, and with ``at_least`` so many in it (few: usually at least so many). With ``labels`` only
+    those are looked at, without them every label and all together. Resolved by the first usual window
+    ``quiet_seconds`` after the last unusual one. For cameras only.
+    """
+
+    kind: Literal["surge"]
+    direction: Literal["above", "below"] = "above"
+    at_least: Annotated[int, Field(ge=1)] = 10
+    labels: tuple[str, ...] | None = None
+    quiet_seconds: Annotated[float, Field(ge=0, le=YEAR_SECONDS)] = 10.0
+
+
+Rule = AnomalyRule | LevelRule | CountRule | SilenceRule | SurgeRule
 
 
 class RuleFile(_Strict):

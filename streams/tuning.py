@@ -72,6 +72,12 @@ NEVER: Final = 1e300
 
 
 @njit(cache=True, nogil=True)
+def fast_bars(seconds):
+    """Return threshold and sudden of a device that reports so often and is judged reading by reading."""
+    return 3.45 + max(0.0, np.log10(300.0 / seconds)), np.log10(WEEK_SECONDS / seconds) + 1.5
+
+
+@njit(cache=True, nogil=True)
 def derive(interval, warm_up, overrides, plan):
     """Write a device's numbers into ``plan`` (WIDTH): from its interval (s), or from ``overrides`` where not NaN."""
     dt = max(interval, 1e-3)
@@ -80,13 +86,14 @@ def derive(interval, warm_up, overrides, plan):
     if not np.isnan(overrides[CALIBRATION]):
         plan[CALIBRATION] = overrides[CALIBRATION]
     plan[SMOOTHING] = min(max(4800.0 / dt, 4.0), 16.0)
-    plan[THRESHOLD] = 2.45 + max(0.0, np.log10(300.0 / dt)) + (1.0 if is_fast else 0.0)
+    threshold, sudden = fast_bars(dt)
+    plan[THRESHOLD] = threshold if is_fast else threshold - 1.0
     plan[HALF_LIFE] = max(2000.0, WEEK_SECONDS / dt)
     plan[COOL_DOWN] = 0.0 if is_fast else 0.2
     plan[RECORD_MARGIN] = 0.5 if is_fast else 0.03
     plan[RAISE_BAR] = 0.25
     plan[READY_AFTER] = max(SETTLE, warm_up) if is_fast else plan[CALIBRATION]
-    plan[SUDDEN] = np.log10(WEEK_SECONDS / dt) + 1.5 if is_fast else NEVER
+    plan[SUDDEN] = sudden if is_fast else NEVER
     plan[STRICTNESS] = 0.0
     for k in range(WIDTH):
         if not np.isnan(overrides[k]):

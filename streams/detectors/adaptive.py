@@ -3,7 +3,7 @@
 For reading x, number i of its device, at event time t:
 
 1. Profile: the mean of each of the day's 48 half hours (UTC, gain max(1/(n+1), 1/20)); a half hour not seen yet uses
-   the running mean. s = x - profile, before x joins it.
+   the running mean. s = x - profile, before x joins it. (With 96 of them there is a second day, for weekends.)
 2. Four signals: x, s, abs(s), log(abs(x - x_prev) / D + 0.05), D the running mean of abs(x - x_prev).
 3. u, the short mean of each (gain max(1/(i+1), 1/smoothing)); z = abs(u - m) / sigma with m and sigma the long mean and
    deviation of u (gain max(1/(i+1), 1/(16 calibration))), before u joins them. 0 in the first 20 readings
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 NAMES: Final = ("level", "level for the time of day", "distance from the time of day's level", "roughness")
 SLOTS: Final = 48
-SLOT_MS: Final = 86_400_000 // SLOTS
+DAY_MS: Final = 86_400_000
+SLOT_MS: Final = DAY_MS // SLOTS
 BINS: Final = 60
 LOWEST, HIGHEST = 0.05, 50.0
 CLIP: Final = 6.0
@@ -51,6 +52,15 @@ WIDTH: Final = 20
 
 
 @njit(cache=True, nogil=True)
+def _slot(time, slots):
+    """Return the half hour of the day; of a weekend the second day's, if there is one. 1970 began with a Thursday."""
+    slot = time % DAY_MS // SLOT_MS
+    if slots > SLOTS and (time // DAY_MS + 3) % 7 >= 5:
+        slot += SLOTS
+    return slot
+
+
+@njit(cache=True, nogil=True)
 def _fold(rows, times, values, gaps, plans, stats, profile, visits, histogram, out, rarity, which, centre, spread):
     signal = np.zeros(_SIGNALS)
     for i in range(rows.shape[0]):
@@ -63,7 +73,7 @@ def _fold(rows, times, values, gaps, plans, stats, profile, visits, histogram, o
             s[_WEIGHT] = 1.0
         is_planned = n >= SETTLE
         calibration = plan[CALIBRATION] if is_planned else 1e9
-        slot = times[i] % 86_400_000 // SLOT_MS
+        slot = _slot(times[i], profile.shape[1])
         base = profile[row, slot] if visits[row, slot] > 0 else s[_MEAN]
         residual = x - base
         has_prev = s[_HAS_PREV] > 0.0 and not gaps[i]
@@ -133,12 +143,12 @@ _PARTS: Final = ("stats", "profile", "visits", "histogram")
 
 
 class AdaptiveFold:
-    """State by device row."""
+    """State by device row; ``slots`` are SLOTS, or twice as many to tell weekends from weekdays."""
 
-    def __init__(self) -> None:
+    def __init__(self, slots: int = SLOTS) -> None:
         self.stats = np.zeros((0, WIDTH), np.float64)
-        self.profile = np.zeros((0, SLOTS), np.float64)
-        self.visits = np.zeros((0, SLOTS), np.uint8)
+        self.profile = np.zeros((0, slots), np.float64)
+        self.visits = np.zeros((0, slots), np.uint8)
         self.histogram = np.zeros((0, BINS), np.float32)
 
     def fold(

@@ -80,5 +80,5 @@ def test_the_set_shows_every_rule_and_nothing_on_a_quiet_day():
         lines = (FOLDER / f"{name}.alerts.jsonl").read_text().splitlines()
         alerts = [json.loads(line) for line in lines]
         fired.update((name, alert["rule"]) for alert in alerts if alert["state"] == "FIRING")
-    assert {rule for _, rule in fired} == {"unusual", "hot", "low", "crowd", "silent"}
+    assert {rule for _, rule in fired} == {"unusual", "hot", "low", "crowd", "surge", "silent"}
     assert [pair for pair in fired if pair[0] == "quiet_day"] == []

@@ -62,9 +62,10 @@ def test_a_schema_that_is_no_json(copied: Path):
 
 def test_a_schema_that_is_no_avro(copied: Path):
     edit(copied / "alert.v1.avsc", lambda schema: schema["fields"][0].update(type="strong"))
-    (problem,) = schema_check.problems()
+    problem, newer = schema_check.problems()
     assert problem.startswith("alert.v1.avsc: ")
     assert "strong" in problem
+    assert newer.startswith("alert.v2 cannot read alert.v1: alert_id: ")
 
 
 def test_a_schema_without_a_record_class(copied: Path):

@@ -441,6 +441,8 @@ def test_the_shipped_rules_have_a_threshold_each() -> None:
         "anomaly": 1 - 10**-EVIDENCE_THRESHOLD,
         "overheated": 60.0,
         "crowd": 200.0,
+        "surge": 1 - 10**-EVIDENCE_THRESHOLD,
+        "lull": 1 - 10**-EVIDENCE_THRESHOLD,
         "silent": 20.0,
     }
 

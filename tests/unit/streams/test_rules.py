@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 
 from fleetwatch.errors import EnvironmentProblemError
 from fleetwatch.records import RuleKind, Severity
-from streams.rules import AnomalyRule, CountRule, LevelRule, Match, Openings, SilenceRule, kind_of, load_rules
+from streams.rules import (
+    AnomalyRule,
+    CountRule,
+    LevelRule,
+    Match,
+    Openings,
+    SilenceRule,
+    SurgeRule,
+    kind_of,
+    load_rules,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +36,7 @@ def load(folder: Path, text: str | bytes) -> tuple[object, ...]:
 def test_the_shipped_rules_load() -> None:
     """One of each kind; 200 or more detections in a window are a crowd."""
     rules = {rule.name: rule for rule in load_rules()}
-    assert {type(rule) for rule in rules.values()} == {AnomalyRule, LevelRule, CountRule, SilenceRule}
+    assert {type(rule) for rule in rules.values()} == {AnomalyRule, LevelRule, CountRule, SilenceRule, SurgeRule}
     crowd = rules["crowd"]
     assert isinstance(crowd, CountRule)
     assert crowd.at_least == 200

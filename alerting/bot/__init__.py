@@ -1,1 +1,0 @@
-"""The two-way Telegram bot: what people ask, and what they do about alerts."""
