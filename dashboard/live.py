@@ -21,6 +21,7 @@ from fleetwatch.records import (
     CameraDetection,
     DeadLetter,
     DetectorState,
+    ModelComparison,
     ModelVersion,
     Scope,
     ScoredReading,
@@ -139,7 +140,9 @@ class Board:
     notes: Notes = field(default_factory=Notes)
 
 
-Record: TypeAlias = ScoredReading | CameraDetection | WindowCount | Alert | AlertAction | ModelVersion | DeadLetter
+Record: TypeAlias = (
+    ScoredReading | CameraDetection | WindowCount | Alert | AlertAction | ModelVersion | ModelComparison | DeadLetter
+)
 
 
 class Arrival(NamedTuple):

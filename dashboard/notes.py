@@ -1,4 +1,4 @@
-"""What is said beside the readings: acknowledgements, model versions, dead letters. A bounded fold, pure.
+"""What is said beside the readings: acknowledgements, models and their comparisons, dead letters. A bounded fold, pure.
 
 Repeated events and their order make no difference: the first acknowledgement of an alert counts, the newest
 message of a model version, and a dead letter is known by its position.
@@ -10,13 +10,14 @@ from dataclasses import dataclass, field, replace
 from heapq import nlargest
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
-from fleetwatch.records import Action, AlertAction, DeadLetter, ModelVersion, Reason, Stage, to_millis
+from fleetwatch.records import Action, AlertAction, DeadLetter, ModelComparison, ModelVersion, Reason, Stage, to_millis
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 MAX_ACKNOWLEDGED: Final = 5_000
 MAX_MODELS: Final = 2_000
+MAX_COMPARISONS: Final = 2_000
 MAX_REFUSALS: Final = 50
 SHOWN_KEY_BYTES: Final = 80
 
@@ -51,6 +52,8 @@ class Notes:
 
     acknowledged: Mapping[str, AlertAction] = field(default_factory=dict)
     models: Mapping[tuple[str, str], Told] = field(default_factory=dict)
+    comparisons: Mapping[tuple[str, str, int], ModelComparison] = field(default_factory=dict)
+    """By sensor type, version and partition: the one that includes the latest reading."""
     refusals: tuple[Refusal, ...] = ()
     """The newest, in order of time."""
 
@@ -58,7 +61,7 @@ class Notes:
 class Note(NamedTuple):
     """A decoded record and where it came from."""
 
-    record: AlertAction | ModelVersion | DeadLetter
+    record: AlertAction | ModelVersion | ModelComparison | DeadLetter
     broker_ms: int
     offset: int
 
@@ -67,6 +70,7 @@ def fold_notes(notes: Notes, arrivals: Iterable[Note]) -> Notes:
     """Return the notes after these arrivals."""
     acknowledged = dict(notes.acknowledged)
     models = dict(notes.models)
+    comparisons = dict(notes.comparisons)
     refusals = set(notes.refusals)
     for record, broker_ms, offset in arrivals:
         match record:
@@ -79,12 +83,18 @@ def fold_notes(notes: Notes, arrivals: Iterable[Note]) -> Notes:
                 earlier = models.get(identity)
                 if earlier is None or (broker_ms, offset) >= (earlier.broker_ms, earlier.offset):
                     models[identity] = Told(record, broker_ms, offset)
+            case ModelComparison():
+                place = (record.sensor_type, record.version, record.partition)
+                so_far = comparisons.get(place)
+                if so_far is None or record.until >= so_far.until:
+                    comparisons[place] = record
             case DeadLetter():
                 refusals.add(_refusal(record))
     return replace(
         notes,
         acknowledged=_newest(acknowledged, MAX_ACKNOWLEDGED, {k: v.at.timestamp() for k, v in acknowledged.items()}),
         models=_newest(models, MAX_MODELS, {k: float(told.broker_ms) for k, told in models.items()}),
+        comparisons=_newest(comparisons, MAX_COMPARISONS, {k: v.until.timestamp() for k, v in comparisons.items()}),
         refusals=tuple(sorted(refusals, key=lambda refusal: refusal[:4])[-MAX_REFUSALS:]),
     )
 

@@ -21,7 +21,7 @@ from dashboard.snapshot import merge_snapshot, read_snapshot
 from fleetwatch import avro, kafka, topics, validate
 from fleetwatch.errors import RefusedError, TransientError
 from fleetwatch.logs import get_logger
-from fleetwatch.records import Alert, AlertAction, DeadLetter, ModelVersion, ScoredReading, WindowCount
+from fleetwatch.records import Alert, AlertAction, DeadLetter, ModelComparison, ModelVersion, ScoredReading, WindowCount
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -38,18 +38,21 @@ START_BACK: Final = {
     topics.ALERTS: 2_000,
     topics.ALERT_ACTIONS: 5_000,
     topics.MODELS: 1_000_000_000,
+    topics.MODEL_COMPARISONS: 1_000_000_000,
     topics.DEAD_LETTERS: 200,
 }
 """Topics that are followed, and how many events of each partition are read again at start."""
 MAY_SKIP: Final = frozenset({topics.SCORED, topics.DETECTIONS})
 MAX_LAG: Final = 20_000
 """Events of one partition: further behind, the tail jumps to the end."""
-RECORD_OF: Final[dict[str, type[ScoredReading | WindowCount | Alert | AlertAction | ModelVersion | DeadLetter]]] = {
+_Record = ScoredReading | WindowCount | Alert | AlertAction | ModelVersion | ModelComparison | DeadLetter
+RECORD_OF: Final[dict[str, type[_Record]]] = {
     topics.SCORED: ScoredReading,
     topics.COUNTS: WindowCount,
     topics.ALERTS: Alert,
     topics.ALERT_ACTIONS: AlertAction,
     topics.MODELS: ModelVersion,
+    topics.MODEL_COMPARISONS: ModelComparison,
     topics.DEAD_LETTERS: DeadLetter,
 }
 CHECK_SECONDS: Final = 5.0

@@ -19,6 +19,7 @@ from fleetwatch.records import (
     DeadLetter,
     DetectorState,
     Metric,
+    ModelComparison,
     ModelStatus,
     ModelVersion,
     Quality,
@@ -160,6 +161,25 @@ def model(version: str = "v1", *, at: datetime = NOW, **changes: Any) -> ModelVe
         "metrics": (Metric(name="score_mean", value=0.25),),
     }
     return ModelVersion(**(values | changes))
+
+
+def comparison(partition: int = 0, **changes: Any) -> ModelComparison:
+    """How the shadow v2 compares with v1."""
+    values: dict[str, Any] = {
+        "sensor_type": "temperature",
+        "version": "v2",
+        "against": "v1",
+        "partition": partition,
+        "readings": 1_000,
+        "alarms": 3,
+        "alarms_against": 1,
+        "strange_both": 6,
+        "strange_either": 10,
+        "difference_sum": 50.0,
+        "since": NOW,
+        "until": NOW,
+    }
+    return ModelComparison(**(values | changes))
 
 
 def dead_letter(*, offset: int = 0, at: datetime = NOW, **changes: Any) -> DeadLetter:

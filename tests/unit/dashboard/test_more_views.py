@@ -15,8 +15,19 @@ from dashboard.live import Arrival, Board, fold
 from dashboard.notes import Note, Notes, fold_notes
 from dashboard.watch import Seen
 from fleetwatch import i18n, topics
+from fleetwatch.model_catalogue import Catalogue
 from fleetwatch.records import AlertState, Metric, ModelStatus, Reason, RuleKind, Severity, Stage
-from tests.unit.dashboard.factories import NOW, NOW_MS, acknowledgement, alert, dead_letter, detection, look, model
+from tests.unit.dashboard.factories import (
+    NOW,
+    NOW_MS,
+    acknowledgement,
+    alert,
+    comparison,
+    dead_letter,
+    detection,
+    look,
+    model,
+)
 
 EN, HE = (i18n.texts("dashboard", language) for language in ("en", "he"))
 HOSTILE = "<img src=x onerror=alert(1)>\"'&"
@@ -100,11 +111,26 @@ def test_models_stand_by_type_the_active_one_first_and_old_ones_are_counted():
     types = model_views.by_type(fold_notes(Notes(), [Note(one, NOW_MS, n) for n, one in enumerate(versions)]))
     assert list(types) == ["humidity", "temperature"]
     assert [one.version for one in types["temperature"]][:2] == ["now", "shadow"]
-    html = model_views.types_html(types, EN)
+    html = model_views.types_html(types, Catalogue(), EN)
     assert html.count('data-status="RETIRED"') == model_views.MAX_RETIRED
     assert "and 3 more retired versions" in html
     for text in ("Active", "Shadow", "Mean score", "0.25", "1\u202f500", "2026-03-01 12:00:00 UTC"):
         assert text in html
+
+
+def test_a_shadow_shows_how_it_compares_over_all_partitions():
+    notes = fold_notes(
+        Notes(),
+        [
+            Note(one, NOW_MS, n)
+            for n, one in enumerate((model("v1"), model("v2", status=ModelStatus.SHADOW), comparison(0), comparison(1)))
+        ],
+    )
+    html = model_views.types_html(model_views.by_type(notes), model_views.compared(notes), EN)
+    (shadow,) = [part for part in html.split('data-model="') if part.startswith("v2")]
+    for text in ("Compared with", "v1", "2\u202f000", "60%", "0.050", "0.30%", "0.10%"):
+        assert text in shadow
+    assert html.count("Readings compared") == 1
 
 
 def test_fields_that_a_version_lacks_are_not_shown_and_those_it_has_are():
@@ -224,7 +250,7 @@ def test_nothing_from_outside_is_unescaped(say):
             PastAlerts((replace(past(HOSTILE), device_id=HOSTILE, summary=HOSTILE, acknowledged_by=HOSTILE),), False),
             say,
         ),
-        model_views.types_html(model_views.by_type(notes), say),
+        model_views.types_html(model_views.by_type(notes), model_views.compared(notes), say),
         pipeline_views.refusals_html(notes.refusals, say),
         camera_views.labels_html(sightings([HOSTILE]), say),
         markup.done(HOSTILE),

@@ -8,7 +8,7 @@ from itertools import permutations
 from dashboard import actions, notes
 from dashboard.notes import Note, Notes, fold_notes
 from fleetwatch.records import Action, ModelStatus
-from tests.unit.dashboard.factories import NOW, NOW_MS, acknowledgement, alert, dead_letter, model
+from tests.unit.dashboard.factories import NOW, NOW_MS, acknowledgement, alert, comparison, dead_letter, model
 
 
 def test_the_first_acknowledgement_counts_in_any_order():
@@ -32,6 +32,18 @@ def test_the_newest_message_of_a_model_version_wins_in_any_order():
         assert {key: told.model.status for key, told in found.items()} == {
             ("temperature", "1"): ModelStatus.RETIRED,
             ("temperature", "2"): ModelStatus.ACTIVE,
+        }
+
+
+def test_the_comparison_with_the_latest_reading_wins_in_any_order():
+    messages = [
+        Note(comparison(0, readings=n, until=NOW + timedelta(seconds=n)), NOW_MS, n) for n in (100, 200, 300)
+    ] + [Note(comparison(1), NOW_MS, 0)]
+    for order in permutations(messages):
+        found = fold_notes(Notes(), order).comparisons
+        assert {key: one.readings for key, one in found.items()} == {
+            ("temperature", "v2", 0): 300,
+            ("temperature", "v2", 1): 1_000,
         }
 
 
