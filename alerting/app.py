@@ -1,4 +1,4 @@
-"""The alerting process: alert topic -> lifecycle -> lanes -> commit.
+"""The alerting process: alert topic -> lifecycle and mutes -> lanes -> commit; with Telegram a bot beside it.
 
 An offset is committed only when every lane has delivered or refused its change, and a refusal is a dead
 letter that the broker has acknowledged. Killed in between, the process tells the same change again, with the
@@ -7,27 +7,34 @@ same id.
 
 from __future__ import annotations
 
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import Producer
 
+from alerting.actions import ActionReader
+from alerting.crossings import Crossings
 from alerting.delivery import Delivery
 from alerting.intake import Intake
 from alerting.lane import Retrying, Settled
 from alerting.ledger import Ledger
 from alerting.lifecycle import Decision, History
 from alerting.metrics import AlertingMetrics
+from alerting.muting import Standing
 from alerting.ports import Delivered, Position, Refused, RetryReason, Waiting
+from alerting.summaries import Summaries
 from fleetwatch import avro, kafka, topics
 from fleetwatch.errors import RefusedError
 from fleetwatch.logs import get_logger
-from fleetwatch.records import Alert, DeadLetter, Reason, Stage, from_millis
+from fleetwatch.records import Alert, AlertAction, DeadLetter, Reason, Stage, from_millis
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from alerting.bot.thread import BotThread
     from alerting.channels import Channels
+    from alerting.ports import Reply
     from fleetwatch.service import Service
     from fleetwatch.settings import Settings
 
@@ -57,6 +64,9 @@ class Alerting:
         self._raw: dict[Position, Any] = {}
         self._producer: Producer | None = None
         self._troubled: dict[str, RetryReason] = {}
+        self._standing = Standing()
+        self._crossings: dict[int, Crossings] = {}
+        self._bot: BotThread | None = None
 
     def run(self) -> int:
         """Work until ``service.stopping``; return the exit code.
@@ -65,22 +75,52 @@ class Alerting:
             EnvironmentProblemError: no broker, or a token that the API does not accept.
 
         """
-        kafka.ensure_topics(self._settings, (topics.ALERTS, topics.DEAD_LETTERS))
-        with Delivery(self._channels.make_lanes, self._channels.close) as delivery:
-            self._delivery = delivery
+        kafka.ensure_topics(self._settings, (topics.ALERTS, topics.ALERT_ACTIONS, topics.DEAD_LETTERS))
+        with ExitStack() as open_parts:
+            self._delivery = open_parts.enter_context(Delivery(self._channels.make_lanes, self._channels.close))
             self._check_telegram()
+            self._summaries = Summaries(self._settings)
+            open_parts.callback(self._summaries.close)
+            self._actions = ActionReader(self._settings)
+            open_parts.callback(self._actions.close)
+            self._act(self._actions.catch_up())
+            self._start_bot()
+            open_parts.callback(self._stop_bot)
             self._intake = Intake(
                 self._settings,
                 on_assign=self._assigned,
                 on_revoke=self._revoked,
                 on_commit_failed=self._ledger.commit_failed,
             )
-            try:
-                self._loop()
-                self._stop()
-            finally:
-                self._intake.close()
+            open_parts.callback(self._intake.close)
+            self._loop()
+            self._stop()
         return 0
+
+    def _start_bot(self) -> None:
+        if self._channels.telegram is None:
+            return
+        from alerting.bot.thread import BotThread  # noqa: PLC0415  # only with Telegram, as all that it imports
+
+        def reply(lane: str, answer: Reply) -> None:
+            with suppress(RuntimeError):  # the lanes have ended
+                self._delivery.reply(lane, answer)
+
+        def count(kind: str) -> None:
+            self._status.count(kind)
+            self._metrics.bot.labels(kind).inc()
+
+        def recent(alert_id: str) -> Alert | None:
+            found = (history.find(alert_id) for history in list(self._histories.values()))
+            return next((alert for alert in found if alert is not None), None)
+
+        self._bot = BotThread(self._settings, reply=reply, standing=lambda: self._standing, recent=recent, count=count)
+        self._bot.start()
+
+    def _stop_bot(self) -> None:
+        if self._bot is not None:
+            self._bot.stop(STOP_SECONDS)
+            self._bot = None
 
     def _check_telegram(self) -> None:
         client = self._channels.telegram
@@ -94,14 +134,23 @@ class Alerting:
 
     def _loop(self) -> None:
         while not self._service.stopping.is_set():
-            for message in self._intake.read(POLL_SECONDS):
+            messages = self._intake.read(POLL_SECONDS)
+            self._act(self._actions.read())
+            for message in messages:
                 self._take(message)
             self._settle()
             self._intake.pause(is_paused=self._ledger.open_count > MOST_OPEN)
             self._intake.commit(self._ledger.committable())
 
+    def _act(self, actions: Sequence[AlertAction]) -> None:
+        """Let acknowledgements and mutes hold from now on."""
+        if actions:
+            self._standing = self._standing.after(actions)
+            self._status.count("actions", len(actions))
+
     def _stop(self) -> None:
         """Let sends under way end, then commit what is settled; the rest is told after the next start."""
+        self._stop_bot()
         self._delivery.stop(STOP_SECONDS)
         self._settle()
         if self._producer is not None:
@@ -112,6 +161,7 @@ class Alerting:
     def _assigned(self, committed: dict[int, int | None]) -> None:
         for number, offset in committed.items():
             self._histories[number] = History()
+            self._crossings[number] = Crossings(self._settings.summary_detections)
             self._told_before[number] = offset or 0
         if not self._status.ready:
             self._service.ready("waiting for alerts")
@@ -123,6 +173,7 @@ class Alerting:
         self._ledger.forget(partitions)
         for number in partitions:
             self._histories.pop(number, None)
+            self._crossings.pop(number, None)
         gone = [position for position in self._raw if position.partition in partitions]
         for position in gone:
             del self._raw[position]
@@ -141,44 +192,72 @@ class Alerting:
                 self._ledger.read(position, (DEAD_LETTER_LANE,))
                 self._bury(position, message, Stage.DECODE, refused.reason, refused.detail)
             return
-        decision = history.take(alert)
+        now = from_millis(max(0, message.timestamp()[1])) if is_reminder else datetime.now(UTC)
+        mute = self._standing.mute_of(alert, now)
+        decision = history.take(alert, mute.target.scope if mute else None)
+        is_crossing = decision.is_new and self._crossings[position.partition].passes(alert)
         if is_reminder:
             return
         self._count(decision)
-        self._ledger.read(position, self._delivery.lanes if decision.is_told else ())
-        if decision.is_told:
-            self._raw[position] = message
-            self._delivery.submit(Waiting(position=position, alert=alert))
+        if not decision.is_told:
+            self._ledger.read(position, ())
+            return
+        change = Waiting(position=position, alert=alert)
+        chats = self._delivery.lanes_of("telegram") if is_crossing else ()
+        summary_owed = [change.summary_owed_by(lane) for lane in chats]
+        self._ledger.read(position, (*self._delivery.lanes, *summary_owed))
+        self._raw[position] = message
+        self._delivery.submit(change)
+        if chats:
+            self._summaries.ask(change)
 
     def _count(self, decision: Decision) -> None:
         self._metrics.decisions.labels(decision.value).inc()
-        self._status.count("alerts" if decision.is_told else "duplicates")
+        kind = "alerts" if decision.is_told else "muted" if decision.is_muted else "duplicates"
+        self._status.count(kind)
 
     def _settle(self) -> None:
         """Take in what the lanes report and what became of dead letters."""
         if self._producer is not None:
             self._producer.poll(0)
+        for gathered in self._summaries.ready():
+            self._tell_summary(gathered)
         for report in self._delivery.reports():
             if isinstance(report, Retrying):
                 self._retrying(report)
             elif isinstance(report.outcome, Delivered):
-                self._delivered(report)
+                self._delivered(report, report.outcome)
             else:
                 self._refused(report, report.outcome)
         self._metrics.waiting.set(self._ledger.open_count)
+        if self._channels.outbox is not None:
+            self._metrics.outbox.set(not self._channels.outbox.hint)
 
-    def _delivered(self, report: Settled) -> None:
+    def _tell_summary(self, change: Waiting) -> None:
+        """Hand a summary on; one that cannot be had is owed no longer."""
+        if change.status is None:
+            self._status.count("summaries_failed")
+            for lane in self._delivery.lanes_of("telegram"):
+                self._ledger.settle(change.position, change.summary_owed_by(lane), is_delivered=False)
+        elif change.position.partition in self._histories:
+            self._delivery.submit(change, self._delivery.lanes_of("telegram"))
+
+    def _delivered(self, report: Settled, delivered: Delivered) -> None:
         now = datetime.now(UTC)
-        count = len(report.changes)
+        changes = [change for change in report.changes if change.status is None]
         for change in report.changes:
-            if self._ledger.settle(change.position, report.lane, is_delivered=True):
+            is_first = self._ledger.settle(change.position, change.owed_by(report.lane), is_delivered=True)
+            if is_first and change.status is None:
                 self._status.count("notified")
-            self._metrics.delay.labels(report.channel).observe(
-                max(0.0, (now - change.alert.ingest_time).total_seconds())
-            )
+            if not delivered.is_from_before:
+                self._metrics.delay.labels(report.channel).observe(
+                    max(0.0, (now - change.alert.ingest_time).total_seconds())
+                )
             self._forget_raw(change.position)
-        self._status.count(f"notified_{report.channel}", count)
-        self._metrics.notices.labels(report.channel, "delivered").inc(count)
+        self._status.count(f"notified_{report.channel}", len(changes))
+        if len(report.changes) > len(changes):
+            self._status.count("summaries", len(report.changes) - len(changes))
+        self._metrics.notices.labels(report.channel, "delivered").inc(len(report.changes))
         self._troubled.pop(report.lane, None)
         self._say()
 
@@ -199,7 +278,8 @@ class Alerting:
             if message is None:
                 continue  # of a partition that another consumer owns now
             detail = f"{report.lane}: {refused.reason.value}: {refused.detail}"
-            self._bury(change.position, message, Stage.NOTIFY, NOTIFY_REASON, detail, lane=report.lane)
+            owed = change.owed_by(report.lane)
+            self._bury(change.position, message, Stage.NOTIFY, NOTIFY_REASON, detail, lane=owed)
         self._say()
 
     def _retrying(self, report: Retrying) -> None:
@@ -223,6 +303,10 @@ class Alerting:
         if self._service.stopping.is_set():
             return
         self._status.doing = f"sent {self._status.counters.get('notified', 0)} notices"
+        if self._bot is not None and self._bot.trouble:
+            self._status.doing += f"; {self._bot.trouble}"
+        if self._channels.outbox is not None and self._channels.outbox.hint:
+            self._status.doing += f"; {self._channels.outbox.hint}"
         for lane, reason in self._troubled.items():
             trouble = reason.value.lower().replace("_", " ")
             self._status.doing = f"{lane} {trouble}, {self._delivery.waiting()[lane]} notices wait"

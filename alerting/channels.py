@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Final, TextIO
 
+from alerting import wording
 from alerting.console import ConsoleNotifier
 from alerting.lane import Lane, SystemClock
 from alerting.pacing import Limit, Pacer
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from alerting.lane import Report
+    from alerting.outbox_store import DatabaseOutbox
     from alerting.ports import Notifier
     from alerting.telegram import TelegramClient
     from fleetwatch.settings import Settings
@@ -31,6 +33,7 @@ class Channels:
 
     notifiers: tuple[Notifier, ...]
     telegram: TelegramClient | None = None
+    outbox: DatabaseOutbox | None = None
 
     def make_lanes(self, report: Callable[[Report], None]) -> Sequence[Lane]:
         """Return a lane for each notifier."""
@@ -43,6 +46,7 @@ class Channels:
                 shared=shared if notifier.channel == "telegram" else Pacer(),
                 clock=clock,
                 random=random,
+                outbox=self.outbox if notifier.channel == "telegram" else None,
             )
             for notifier in self.notifiers
         ]
@@ -51,6 +55,8 @@ class Channels:
         """Close what is open."""
         if self.telegram is not None:
             await self.telegram.close()
+        if self.outbox is not None:
+            await self.outbox.close()
 
 
 def limits_of(lane: str) -> tuple[Limit, ...]:
@@ -75,8 +81,14 @@ def open_channels(settings: Settings, *, stream: TextIO | None = None, as_json: 
         raise EnvironmentProblemError(
             "FLEETWATCH_TELEGRAM_TOKEN is set without chats: set FLEETWATCH_TELEGRAM_CHAT_IDS to [1234567]"
         )
+    from alerting.outbox_store import DatabaseOutbox  # noqa: PLC0415  # seldom used, as the next
     from alerting.telegram import TelegramClient, TelegramNotifier  # noqa: PLC0415  # half a second, seldom used
 
+    say = wording.catalog(settings.language)
     client = TelegramClient(settings.telegram_token, settings.telegram_api_url)
     chats = dict.fromkeys(settings.telegram_chat_ids)
-    return Channels(notifiers=(console, *(TelegramNotifier(client, chat_id) for chat_id in chats)), telegram=client)
+    return Channels(
+        notifiers=(console, *(TelegramNotifier(client, chat_id, say) for chat_id in chats)),
+        telegram=client,
+        outbox=DatabaseOutbox(settings.database_url),
+    )

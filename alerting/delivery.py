@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from alerting.lane import Lane, Report
-    from alerting.ports import Waiting
+    from alerting.ports import Reply, Waiting
 
 
 class Delivery:
@@ -48,9 +48,17 @@ class Delivery:
     ) -> None:
         self.stop(0)
 
-    def submit(self, change: Waiting) -> None:
-        """Let every lane tell of a change; returns at once."""
-        self._loop.call_soon_threadsafe(self._add, change)
+    def submit(self, change: Waiting, lanes: Collection[str] | None = None) -> None:
+        """Let every lane, or those named, tell of a change; returns at once."""
+        self._loop.call_soon_threadsafe(self._add, change, lanes)
+
+    def reply(self, lane: str, reply: Reply) -> None:
+        """Let one lane answer a person; returns at once. From any thread."""
+        self._loop.call_soon_threadsafe(self._reply, lane, reply)
+
+    def lanes_of(self, channel: str) -> tuple[str, ...]:
+        """Return the destinations of one channel."""
+        return tuple(lane.notifier.lane for lane in self._lanes if lane.notifier.channel == channel)
 
     def drop(self, partitions: Collection[int]) -> None:
         """Let every lane forget what was read from these partitions."""
@@ -82,9 +90,15 @@ class Delivery:
         self._thread.join()
         self._loop.close()
 
-    def _add(self, change: Waiting) -> None:
+    def _add(self, change: Waiting, lanes: Collection[str] | None) -> None:
         for lane in self._lanes:
-            lane.add(change)
+            if lanes is None or lane.notifier.lane in lanes:
+                lane.add(change)
+
+    def _reply(self, name: str, reply: Reply) -> None:
+        for lane in self._lanes:
+            if lane.notifier.lane == name:
+                lane.reply(reply)
 
     async def _start(self) -> None:
         self._tasks = [asyncio.create_task(lane.run(), name=lane.notifier.lane) for lane in self._lanes]

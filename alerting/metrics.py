@@ -44,3 +44,14 @@ class AlertingMetrics:
             buckets=(0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300, 1800),
             registry=registry,
         )
+        self.bot = Counter(
+            "fleetwatch_bot_events_total",
+            "What people did in Telegram: commands, presses of buttons, strangers refused, failures.",
+            ["kind"],
+            registry=registry,
+        )
+        self.outbox = Gauge(
+            "fleetwatch_outbox_available",
+            "1 while the record of notices in the database can be written; not set without Telegram.",
+            registry=registry,
+        )

@@ -1,7 +1,7 @@
 """Alert changes as text, one function a channel. Pure; every text has the id of each alert that it tells of.
 
-Telegram takes 4096 UTF-16 units counted after the markup is read, and 100 marked-up pieces. Here the raw text
-stays within 4096, which is stricter.
+The words are a catalog's (``say``); the console is for logs and tools and speaks English. Telegram takes 4096 UTF-16
+units counted after the markup is read, and 100 marked-up pieces. Here the raw text stays within 4096: that is stricter.
 """
 
 from __future__ import annotations
@@ -17,24 +17,29 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from alerting.ports import Waiting
+    from fleetwatch.i18n import Texts
     from fleetwatch.records import Alert
 
 TELEGRAM_LIMIT: Final = 4096
 TELEGRAM_GROUP_LINES: Final = 90
-_ID: Final = 100
-_NAME: Final = 100
+CONSOLE_LANGUAGE: Final = "en"
+ID_LENGTH: Final = 100
+NAME_LENGTH: Final = 100
 _SUMMARY: Final = 400
 _LINE_SUMMARY: Final = 120
-_ICONS: Final = {Severity.CRITICAL: "🔴", Severity.WARNING: "🟠", Severity.INFO: "🔵"}
+ICONS: Final = {Severity.CRITICAL: "🔴", Severity.WARNING: "🟠", Severity.INFO: "🔵"}
+REPEAT_ICON: Final = "🔁"
 
 
 def console_line(alert: Alert, now: datetime) -> str:
     """One line, printable as it is."""
-    headline = _headline(alert, _SUMMARY)
-    aside = ", ".join((*_site(alert), *wording.facts(alert, headline)))
+    say = wording.catalog(CONSOLE_LANGUAGE)
+    headline = wording.headline(alert, say, _SUMMARY)
+    aside = ", ".join((*_site(alert, say), *wording.facts(alert, say, headline)))
     return (
         f"{alert.state.value} {alert.severity.value} {headline}{f' ({aside})' if aside else ''}, "
-        f"{wording.span_text(alert, now, headline)} [alert {_id(alert)}]"
+        f"{wording.span_text(alert, now, say, headline)} [{say('alert.id_of', alert=alert_id_text(alert))}]"
     )
 
 
@@ -58,81 +63,89 @@ def json_line(alert: Alert) -> str:
     )
 
 
-def telegram_html(alert: Alert, now: datetime) -> str:
+def telegram_html(alert: Alert, now: datetime, say: Texts, *, is_repeat: bool = False) -> str:
     """Return the message of one change, in Telegram's HTML."""
-    headline = _headline(alert, _SUMMARY)
-    rule = _escape(wording.clean(alert.rule, _NAME))
+    headline = wording.headline(alert, say, _SUMMARY)
+    rule = say("alert.rule", rule=wording.clean(alert.rule, NAME_LENGTH))
     lines = (
-        f"{_icon(alert)} <b>{_title(alert)}</b> {_escape(headline)}",
-        _escape(" · ".join((*_site(alert), *wording.facts(alert, headline)))),
-        _escape(wording.span_text(alert, now, headline)),
-        f"rule {rule} · alert <code>{_escape(_id(alert))}</code>",
+        f"{icon(alert)} <b>{escape(_title(alert, say))}</b> {escape(headline)}",
+        escape(wording.evidence(alert, say, _SUMMARY)),
+        escape(" · ".join((*_site(alert, say), *wording.facts(alert, say, headline)))),
+        escape(wording.span_text(alert, now, say, headline)),
+        f"{escape(rule)} · {escape(say('alert.id'))} <code>{escape(alert_id_text(alert))}</code>",
+        f"{REPEAT_ICON} {escape(say('alert.repeat'))}" if is_repeat else "",
     )
-    return "\n".join(line for line in lines if line)
+    return "\n".join(wording.line_of(line, say) for line in lines if line)
 
 
-def telegram_group_html(alerts: Sequence[Alert], now: datetime) -> tuple[str, int]:
+def telegram_group_html(changes: Sequence[Waiting], now: datetime, say: Texts) -> tuple[str, int]:
     """Return one message that lists changes of one rule, one a line, and how many from the front it holds.
 
     The first one alone is worded as a message of its own.
     """
     lines: list[str] = []
-    room = TELEGRAM_LIMIT - _units(_group_title(alerts))
-    for alert in alerts[:TELEGRAM_GROUP_LINES]:
-        line = _group_line(alert, now)
-        room -= _units(line) + 1
+    room = TELEGRAM_LIMIT - units(_group_title(changes, say))
+    for change in changes[:TELEGRAM_GROUP_LINES]:
+        line = _group_line(change, now, say)
+        room -= units(line) + 1
         if room < 0:
             break
         lines.append(line)
     if len(lines) < 2:
-        return telegram_html(alerts[0], now), 1
-    return "\n".join((_group_title(alerts[: len(lines)]), *lines)), len(lines)
+        return telegram_html(changes[0].alert, now, say, is_repeat=changes[0].is_repeat), 1
+    return "\n".join((_group_title(changes[: len(lines)], say), *lines)), len(lines)
 
 
-def _group_title(alerts: Sequence[Alert]) -> str:
-    firing = sum(alert.state is AlertState.FIRING for alert in alerts)
-    counts = {"firing": firing, "resolved": len(alerts) - firing}
-    parts = [f"{count} {state}" for state, count in counts.items() if count]
-    first = alerts[0]
-    icon = _ICONS[first.severity] if firing else "✅"
-    rule = _escape(wording.clean(first.rule, _NAME))
-    return f"{icon} <b>{len(alerts)} {first.severity.value} alerts of rule {rule}</b> ({', '.join(parts)})"
+def icon(alert: Alert) -> str:
+    """Return the sign that shows how grave an alert is, or that it is over."""
+    return "✅" if alert.state is AlertState.RESOLVED else ICONS[alert.severity]
 
 
-def _group_line(alert: Alert, now: datetime) -> str:
-    headline = _headline(alert, _LINE_SUMMARY)
-    aside = ", ".join(wording.facts(alert, headline))
-    text = f"{headline}{f' ({aside})' if aside else ''}, {wording.span_text(alert, now, headline)}"
-    return f"{_icon(alert)} {_escape(text)} <code>{_escape(_id(alert))}</code>"
+def alert_id_text(alert: Alert) -> str:
+    """Return the id on one line."""
+    return wording.clean(alert.alert_id, ID_LENGTH)
 
 
-def _icon(alert: Alert) -> str:
-    return "✅" if alert.state is AlertState.RESOLVED else _ICONS[alert.severity]
-
-
-def _title(alert: Alert) -> str:
-    return alert.severity.value if alert.state is AlertState.FIRING else f"RESOLVED ({alert.severity.value})"
-
-
-def _site(alert: Alert) -> tuple[str, ...]:
-    site = wording.clean(alert.site, _NAME)
-    return (f"site {site}",) if site else ()
-
-
-def _headline(alert: Alert, limit: int) -> str:
-    """Return the rule's line for people, with the device in front if it does not stand there already."""
-    device = wording.clean(alert.device_id, _NAME)
-    text = wording.clean(alert.summary, limit) or wording.clean(alert.rule, limit)
-    return text if device and text.startswith(device) else f"{device}: {text}"
-
-
-def _id(alert: Alert) -> str:
-    return wording.clean(alert.alert_id, _ID)
-
-
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
+    """Make plain text safe between Telegram's tags."""
     return html.escape(text, quote=False)
 
 
-def _units(text: str) -> int:
+def units(text: str) -> int:
+    """Return the length as Telegram counts it."""
     return len(text.encode("utf-16-le")) // 2
+
+
+def _group_title(changes: Sequence[Waiting], say: Texts) -> str:
+    firing = sum(change.alert.state is AlertState.FIRING for change in changes)
+    counts = {"alert.group_firing": firing, "alert.group_resolved": len(changes) - firing}
+    parts = [say(key, count=count) for key, count in counts.items() if count]
+    first = changes[0].alert
+    title = say(
+        "alert.group",
+        count=len(changes),
+        severity=say(f"severity.{first.severity.value}").upper(),
+        rule=wording.clean(first.rule, NAME_LENGTH),
+    )
+    sign = ICONS[first.severity] if firing else "✅"
+    return wording.line_of(f"{sign} <b>{escape(title)}</b> ({', '.join(parts)})", say)
+
+
+def _group_line(change: Waiting, now: datetime, say: Texts) -> str:
+    alert = change.alert
+    headline = wording.headline(alert, say, _LINE_SUMMARY)
+    aside = ", ".join(wording.facts(alert, say, headline))
+    text = f"{headline}{f' ({aside})' if aside else ''}, {wording.span_text(alert, now, say, headline)}"
+    repeat = f" {REPEAT_ICON} {escape(say('alert.repeat'))}" if change.is_repeat else ""
+    code = f"<code>{escape(alert_id_text(alert))}</code>"
+    return wording.line_of(f"{icon(alert)} {escape(text)} {code}{repeat}", say)
+
+
+def _title(alert: Alert, say: Texts) -> str:
+    severity = say(f"severity.{alert.severity.value}").upper()
+    return severity if alert.state is AlertState.FIRING else say("alert.resolved", severity=severity)
+
+
+def _site(alert: Alert, say: Texts) -> tuple[str, ...]:
+    site = wording.clean(alert.site, NAME_LENGTH)
+    return (say("fact.site", site=site),) if site else ()

@@ -16,11 +16,12 @@ from urllib.request import getproxies, proxy_bypass
 os.environ.setdefault("PTB_TIMEDELTA", "true")  # else a 429 raises its deprecation warning, not RetryAfter
 
 import httpx  # after the variable above
-from telegram import Bot, LinkPreviewOptions, error
+from telegram import Bot, InlineKeyboardButton, InlineKeyboardMarkup, LinkPreviewOptions, error
 from telegram.constants import ParseMode
 from telegram.request import HTTPXRequest
 
 from alerting import render
+from alerting.bot import answers, presses
 from alerting.ports import (
     Delivered,
     Notice,
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
 
     from pydantic import SecretStr
 
-    from alerting.ports import Outcome, Waiting
+    from alerting.ports import Buttons, Outcome, Reply, Waiting
+    from fleetwatch.i18n import Texts
 
 GROUP_ABOVE: Final = 3
 TIMEOUT_SECONDS: Final = 10.0
@@ -132,24 +134,39 @@ class TelegramNotifier:
     channel = "telegram"
     group_above: int | None = GROUP_ABOVE
 
-    def __init__(self, client: TelegramClient, chat_id: int) -> None:
+    def __init__(self, client: TelegramClient, chat_id: int, say: Texts) -> None:
         self._client = client
         self._chat_id = chat_id
-        self.lane = f"telegram:{chat_id}"
+        self._say = say
+        self.lane = lane_of(chat_id)
 
     def compose(self, changes: Sequence[Waiting], now: datetime) -> Notice:  # noqa: D102  # the port says it
-        if len(changes) == 1:
-            return Notice(changes=(changes[0],), text=render.telegram_html(changes[0].alert, now))
-        text, taken = render.telegram_group_html([change.alert for change in changes], now)
-        return Notice(changes=tuple(changes[:taken]), text=text)
+        first = changes[0]
+        if first.status is not None:
+            text = answers.summary_html(first.status, first.alert, now, self._say, is_repeat=first.is_repeat)
+            return Notice(changes=(first,), text=text)
+        if len(changes) > 1:
+            text, taken = render.telegram_group_html(changes, now, self._say)
+            if taken > 1:
+                buttons = presses.group_buttons(first.alert, self._say)
+                return Notice(changes=tuple(changes[:taken]), text=text, buttons=buttons)
+        text = render.telegram_html(first.alert, now, self._say, is_repeat=first.is_repeat)
+        return Notice(changes=(first,), text=text, buttons=presses.buttons_of(first.alert, self._say))
 
     async def send(self, notice: Notice) -> Outcome:  # noqa: D102
+        return await self._send(notice.text, notice.buttons)
+
+    async def speak(self, reply: Reply) -> Outcome:  # noqa: D102
+        return await self._send(reply.text, reply.buttons)
+
+    async def _send(self, text: str, buttons: Buttons) -> Outcome:
         try:
             message = await self._client.bot.send_message(
                 chat_id=self._chat_id,
-                text=notice.text,
+                text=text,
                 parse_mode=ParseMode.HTML,
                 link_preview_options=LinkPreviewOptions(is_disabled=True),
+                reply_markup=keyboard(buttons),
             )
         except error.ChatMigrated as moved:
             self._chat_id = moved.new_chat_id
@@ -160,11 +177,28 @@ class TelegramNotifier:
         return Delivered(reference=str(message.message_id))
 
 
+def lane_of(chat_id: int) -> str:
+    """Return the name of a chat's lane."""
+    return f"telegram:{chat_id}"
+
+
+def keyboard(buttons: Buttons) -> InlineKeyboardMarkup | None:
+    """Return the buttons as Telegram takes them."""
+    if not buttons:
+        return None
+    return InlineKeyboardMarkup(
+        [[InlineKeyboardButton(button.text, callback_data=button.press) for button in row] for row in buttons]
+    )
+
+
 _BAD_REQUESTS: Final = (
     ("chat not found", RefusalReason.CHAT_NOT_FOUND),
     ("message is too long", RefusalReason.TOO_LONG),
     ("can't parse entities", RefusalReason.BAD_MARKUP),
 )
+
+
+_NEVER_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 
 
 def outcome_of(problem: error.TelegramError, detail: str) -> RetryAfter | Refused:
@@ -189,4 +223,5 @@ def outcome_of(problem: error.TelegramError, detail: str) -> RetryAfter | Refuse
         reason = RetryReason.TIMED_OUT
     elif isinstance(problem.__cause__, httpx.HTTPError):
         reason = RetryReason.NOT_REACHABLE
-    return RetryAfter(reason=reason, detail=detail)
+    was_sent = reason is not RetryReason.SERVER_ERROR and not isinstance(problem.__cause__, _NEVER_SENT)
+    return RetryAfter(reason=reason, detail=detail, may_have_arrived=was_sent)

@@ -1,4 +1,4 @@
-"""How long the gateway takes to answer, at a steady rate: `python bench/gateway.py --broker kafka --rate 500`.
+"""How long the gateway takes to answer, at a steady rate: `python -m bench.gateway --broker kafka --rate 500`.
 
 Open loop: requests are due by the clock, whatever became of those before, and a latency counts from the time that a
 request was due. Broker, gateway and this load generator are three processes. In the end the topic must hold as many

@@ -7,7 +7,7 @@ tail brings the device as soon as it speaks.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import redis
@@ -23,12 +23,14 @@ from dashboard.live import (
     merge_camera,
     merge_device,
 )
+from fleetwatch.cached_alert import alert_of
 from fleetwatch.errors import TransientError
-from fleetwatch.records import Alert, AlertState, DetectorState, RuleKind, Severity, Verdict, from_millis
+from fleetwatch.records import DetectorState, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from fleetwatch.records import Alert
     from fleetwatch.settings import Settings
 
 CHUNK: Final = 500
@@ -122,26 +124,6 @@ def device_of(name: str, entry: Mapping[str, str], recent: Sequence[str]) -> Dev
             anomaly_ms=max(anomalies, default=None),
             points=tuple(sorted((_point(event) for event in events), key=lambda point: point[:2])),
         )
-    except UNREADABLE:
-        return None
-
-
-def alert_of(text: str) -> Alert | None:
-    """Read an open alert from its JSON; None when it cannot be used."""
-    try:
-        raw: dict[str, Any] = json.loads(text)
-        values: dict[str, Any] = {
-            field.name: raw[f"{field.name}_ms"] if f"{field.name}_ms" in raw else raw.get(field.name)
-            for field in fields(Alert)
-        }
-        for name in ("started_at", "ended_at", "ingest_time"):
-            values[name] = None if values[name] is None else from_millis(int(values[name]))
-        values["kind"] = RuleKind(values["kind"])
-        values["severity"] = Severity(values["severity"])
-        values["state"] = AlertState(values["state"])
-        values["value"] = float(values["value"])
-        values["threshold"] = float(values["threshold"])
-        return Alert(**values)
     except UNREADABLE:
         return None
 

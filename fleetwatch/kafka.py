@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
+ACTIONS_KEPT_MS = 31 * 86_400_000
+"""What people did is read from its beginning at every start: longer than the longest mute."""
+
 _PASSING = frozenset(
     {
         KafkaError.NOT_LEADER_FOR_PARTITION,
@@ -176,6 +179,8 @@ def _topic_config(name: str) -> dict[str, str]:
             "segment.ms": "60000",
             "min.cleanable.dirty.ratio": "0.1",
         }
+    if name == topics.ALERT_ACTIONS:
+        return {"retention.ms": str(ACTIONS_KEPT_MS)}
     if name in topics.INPUTS:
         # a device's event time is judged by the broker's clock; by default the timestamp is the sender's own
         return {"message.timestamp.type": "LogAppendTime"}

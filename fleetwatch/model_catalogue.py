@@ -61,18 +61,18 @@ class Catalogue:
     """All versions of all sensor types, and how shadows compare. Not safe to change from several threads."""
 
     def __init__(self, records: Iterable[ModelVersion] = ()) -> None:
-        self._versions: dict[tuple[str, str], ModelVersion] = {}
+        self._versions: dict[str, dict[str, ModelVersion]] = {}
         self._comparisons: dict[tuple[str, str, int], ModelComparison] = {}
         for record in records:
             self.put(record)
 
     def put(self, record: ModelVersion) -> bool:
         """Take a version's record, unless a later one is known; say whether anything changed."""
-        place = (record.sensor_type, record.version)
-        known = self._versions.get(place)
+        mine = self._versions.setdefault(record.sensor_type, {})
+        known = mine.get(record.version)
         if known is not None and (known == record or _changed_at(known) > _changed_at(record)):
             return False
-        self._versions[place] = record
+        mine[record.version] = record
         return True
 
     def compare(self, record: ModelComparison) -> None:
@@ -82,40 +82,31 @@ class Catalogue:
     @property
     def sensor_types(self) -> list[str]:
         """The sensor types that have any version."""
-        return sorted({sensor_type for sensor_type, _ in self._versions})
+        return sorted(self._versions)
 
     def versions(self, sensor_type: str) -> list[ModelVersion]:
         """Return the versions of a type, the newest first; one that was in force and no longer is shows as RETIRED."""
-        mine = [record for (kind, _), record in self._versions.items() if kind == sensor_type]
         active = self.active(sensor_type)
         shown = [
             record
             if record.status is not ModelStatus.ACTIVE or record is active
             else replace(record, status=ModelStatus.RETIRED)
-            for record in mine
+            for record in self._of(sensor_type)
         ]
         return sorted(shown, key=lambda record: (record.trained_at, record.version), reverse=True)
 
     def find(self, sensor_type: str, version: str) -> ModelVersion | None:
         """Return one version as it was announced last."""
-        return self._versions.get((sensor_type, version))
+        return self._versions.get(sensor_type, {}).get(version)
 
     def active(self, sensor_type: str) -> ModelVersion | None:
         """Return the version in force."""
-        mine = (
-            record
-            for (kind, _), record in self._versions.items()
-            if kind == sensor_type and record.status is ModelStatus.ACTIVE
-        )
+        mine = (record for record in self._of(sensor_type) if record.status is ModelStatus.ACTIVE)
         return max(mine, key=lambda record: (_changed_at(record), record.version), default=None)
 
     def shadow(self, sensor_type: str) -> ModelVersion | None:
         """Return the newest shadow: it scores beside the version in force."""
-        mine = (
-            record
-            for (kind, _), record in self._versions.items()
-            if kind == sensor_type and record.status is ModelStatus.SHADOW
-        )
+        mine = (record for record in self._of(sensor_type) if record.status is ModelStatus.SHADOW)
         return max(mine, key=lambda record: (record.trained_at, record.version), default=None)
 
     def comparison(self, sensor_type: str, version: str, partition: int) -> ModelComparison | None:
@@ -146,8 +137,8 @@ class Catalogue:
 
     def next_change(self, sensor_type: str, now: datetime) -> datetime:
         """Return the time of a change made now: later than all before it, whatever the clocks say."""
-        mine = [_changed_at(record) for (kind, _), record in self._versions.items() if kind == sensor_type]
-        return max([now, *(time + timedelta(milliseconds=1) for time in mine)])
+        before = (_changed_at(record) for record in self._of(sensor_type))
+        return max([now, *(time + timedelta(milliseconds=1) for time in before)])
 
     def activation(self, record: ModelVersion, now: datetime) -> list[ModelVersion]:
         """Return the records that put a version in force: it, then the one that it replaces."""
@@ -171,6 +162,9 @@ class Catalogue:
             replace(before, status=ModelStatus.ACTIVE, changed_at=at),
             replace(active, status=ModelStatus.RETIRED, changed_at=at),
         ]
+
+    def _of(self, sensor_type: str) -> Iterable[ModelVersion]:
+        return self._versions.get(sensor_type, {}).values()
 
 
 def _changed_at(record: ModelVersion) -> datetime:

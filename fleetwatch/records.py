@@ -275,7 +275,10 @@ class Alert(Record):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AlertAction(Record):
-    """What somebody did about an alert. Identity: action_id."""
+    """What somebody did about an alert. Identity: action_id.
+
+    A mute is for one alert, one device, one rule, or everything: alert_id, device_id and rule name it, or are empty.
+    """
 
     action_id: str
     alert_id: str
@@ -285,6 +288,7 @@ class AlertAction(Record):
     at: datetime
     until: datetime | None = None
     note: str = ""
+    rule: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -135,6 +135,16 @@ class Settings(BaseSettings):
     # Alerting
     telegram_token: SecretStr | None = Field(None, description="Bot token; without it alerts go to the console.")
     telegram_chat_ids: tuple[int, ...] = Field((), description="Chats that get alerts, JSON list of ids.")
+    telegram_user_ids: tuple[int, ...] = Field(
+        (),
+        description="Who may command the bot in group chats, JSON list of user ids; a private chat listed above "
+        "lists its user.",
+    )
+    summary_detections: int = Field(
+        200,
+        ge=0,
+        description="A count alert of a camera with so many detections brings a status summary to Telegram; 0 never.",
+    )
     telegram_api_url: str = Field("https://api.telegram.org", description="Base address of the Bot API.")
 
     @field_validator("window_hop_seconds")

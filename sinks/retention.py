@@ -30,6 +30,7 @@ RAW: Final = (
     Ageing("detections", "event_time", "camera_id", "event_time DESC, seq DESC"),
     Ageing("window_counts", "window_start", "scope, key", "window_start DESC"),
     Ageing("dead_letters", "broker_time"),
+    Ageing("notices", "changed_at"),
 )
 ROLLUPS: Final = (Ageing("counts_1m", "bucket"), Ageing("counts_1h", "bucket"))
 

@@ -99,7 +99,7 @@ def _alert(a: Alert) -> tuple[Any, ...]:
 
 
 def _alert_action(a: AlertAction) -> tuple[Any, ...]:
-    return (a.action_id, a.alert_id, a.device_id, a.action.value, a.who, a.at, a.until, a.note)
+    return (a.action_id, a.alert_id, a.device_id, a.action.value, a.who, a.at, a.until, a.note, a.rule)
 
 
 def _dead_letter(d: DeadLetter) -> tuple[Any, ...]:
@@ -170,7 +170,7 @@ ALERT_ACTIONS: Final = RowTable(
     "alert_actions",
     {
         "action_id": "text", "alert_id": "text", "device_id": "text", "action": "text", "who": "text",
-        "at": "timestamptz", "until": "timestamptz", "note": "text",
+        "at": "timestamptz", "until": "timestamptz", "note": "text", "rule": "text",
     },
     AlertAction,
     _alert_action,

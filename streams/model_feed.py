@@ -7,6 +7,7 @@ takes ``current`` over with a checkpoint (``streams/worker.py``); nothing here i
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from dataclasses import dataclass, field, replace
@@ -66,7 +67,7 @@ class ModelFeed:
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="models", daemon=True)
-        self._retry_at, self._pause = 0.0, FIRST_RETRY_SECONDS
+        self._retry_at, self._pause = math.inf, FIRST_RETRY_SECONDS
         self.is_caught_up = threading.Event()
         """Set when the topics were read to their ends once."""
 
@@ -101,7 +102,9 @@ class ModelFeed:
                 record = replace(record, status=ModelStatus.SHADOW)
             self._catalogue.put(record)
             self._to_send.append(record)
-            self._to_archive.append(record)
+            if self._archive is not None:
+                self._to_archive.append(record)
+                self._retry_at = 0.0
             if record.status is ModelStatus.ACTIVE:
                 models = {**self._current.models, record.sensor_type: model}
                 self._current = replace(self._current, models=models)
@@ -203,19 +206,21 @@ class ModelFeed:
             now = self._current.models  # a first model may have been trained meanwhile
             trained = {kind: model for kind, model in now.items() if model is not before.models.get(kind)}
             self._current = Current({**models, **trained}, beside)
-            self._to_archive += self._archived(to_archive)
+        left = self._archived(to_archive)
+        with self._lock:
+            self._to_archive += left
             is_done = not missing and not self._to_archive
         self._pause = FIRST_RETRY_SECONDS if is_done else min(2 * self._pause, LAST_RETRY_SECONDS)
-        self._retry_at = time.monotonic() + self._pause
+        self._retry_at = math.inf if is_done else time.monotonic() + self._pause
         for record in missing:
             log.warning("model_missing", sensor_type=record.sensor_type, model=record.version)
             self._count("models_missing")
 
     def _archived(self, records: list[ModelVersion]) -> list[ModelVersion]:
         """Put versions into the archive; return those for which it could not be had."""
+        left: list[ModelVersion] = []
         if self._archive is None:
-            return []
-        left = []
+            return left
         for record in records:
             artefact = self._registry.artefact(record)
             if artefact is None:

@@ -30,11 +30,14 @@ _RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     408: {"model": Problem, "description": "The body came too slowly."},
     413: {"model": Problem, "description": "The body is too large, or holds too many events."},
     415: {"model": Problem, "description": "The content type is not application/json."},
-    422: {"model": Outcome, "description": "Every event is refused; each error names index, field, what is expected."},
+    422: {
+        "model": Outcome | Problem,
+        "description": "Every event is refused, each error names index, field and what is expected. Or there is none.",
+    },
     503: {
-        "model": Outcome,
-        "description": "Too busy, or no broker: nothing was taken (a Problem). Or Kafka did not acknowledge "
-        "some events in time: the results say which.",
+        "model": Outcome | Problem,
+        "description": "Kafka did not acknowledge some events in time: the results of the Outcome say which. "
+        "Or too busy, or no broker: nothing was taken, a Problem says why.",
         "headers": _RETRY,
     },
 }
@@ -66,8 +69,8 @@ def build_app(desk: Desk) -> FastAPI:
         return await desk.take(request, Detection)
 
     @app.get("/docs", include_in_schema=False)
-    async def docs() -> Response:
-        page = render(app.openapi())
+    async def docs(request: Request) -> Response:
+        page = render(app.openapi(), str(request.base_url).rstrip("/"))
         return HTMLResponse(page, headers={"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"})
 
     @app.get("/", include_in_schema=False)

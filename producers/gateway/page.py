@@ -20,7 +20,7 @@ _PAGE: Final = """<!doctype html>
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
   color: #1b1b1b; background: #fff; }
 pre, code { font-family: ui-monospace, monospace; font-size: .9em; background: #f0f1f3; }
-pre { padding: .8rem; overflow-x: auto; }
+pre { padding: .8rem; white-space: pre-wrap; overflow-wrap: anywhere; }
 table { border-collapse: collapse; width: 100%; margin: .5rem 0 1.5rem; }
 th, td { text-align: left; vertical-align: top; padding: .35rem .6rem; border-bottom: 1px solid #d5d7db; }
 h2 { margin-top: 2.5rem; }
@@ -68,7 +68,7 @@ _template: Final = Environment(autoescape=True, trim_blocks=True).from_string(_P
 _BODIES: Final = ("Outcome", "Problem")
 
 
-def render(openapi: Mapping[str, Any], base: str = "http://127.0.0.1:8080") -> str:
+def render(openapi: Mapping[str, Any], base: str) -> str:
     """Return the page; ``base`` is the address in its examples."""
     schemas = openapi["components"]["schemas"]
     return _template.render(
@@ -115,7 +115,8 @@ def _fields(schema: Mapping[str, Any], schemas: Mapping[str, Any], prefix: str =
 
 
 def _body(response: Mapping[str, Any]) -> str:
-    return _referred(response["content"]["application/json"]["schema"])
+    schema = response["content"]["application/json"]["schema"]
+    return " or ".join(_referred(choice) for choice in schema.get("anyOf", [schema]))
 
 
 def _referred(schema: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 from pydantic import SecretStr
 
+from alerting import wording
 from alerting.console import ConsoleNotifier
 from alerting.ports import Delivered, Notice, RefusalReason, Refused, RetryAfter, RetryReason
 from alerting.telegram import TelegramClient, TelegramNotifier
@@ -17,6 +18,7 @@ from tests.fakes.alerts import NOW, ScriptedNotifier, waiting
 from tests.fakes.bot_api import BotApi, Fault
 
 CHAT = 42
+SAY = wording.catalog("en")
 GROUP = -1001
 
 
@@ -38,7 +40,7 @@ def notifier(request):
     if request.param == "console":
         return ConsoleNotifier(io.StringIO())
     if request.param == "telegram":
-        return TelegramNotifier(request.getfixturevalue("client"), CHAT)
+        return TelegramNotifier(request.getfixturevalue("client"), CHAT, SAY)
     return ScriptedNotifier()
 
 
@@ -107,7 +109,7 @@ async def test_an_api_that_is_away_is_not_reachable(api, client):
     ],
 )
 async def test_texts_that_the_api_refuses(client, text, reason):
-    outcome = await TelegramNotifier(client, CHAT).send(Notice(changes=(waiting(1),), text=text))
+    outcome = await TelegramNotifier(client, CHAT, SAY).send(Notice(changes=(waiting(1),), text=text))
     assert isinstance(outcome, Refused)
     assert outcome.reason is reason
 
@@ -124,7 +126,7 @@ async def test_chats_that_the_api_refuses(api, client):
 
 async def test_a_group_that_moved_is_followed(api, client):
     api.migrated[-5] = GROUP
-    notifier = TelegramNotifier(client, -5)
+    notifier = TelegramNotifier(client, -5, SAY)
     first = await notifier.send(notifier.compose([waiting(1)], NOW))
     assert isinstance(first, RetryAfter)
     assert first.reason is RetryReason.CHAT_MIGRATED
@@ -149,7 +151,7 @@ async def test_the_check_says_who_the_bot_is_and_forgives_an_api_that_is_away(ap
 
 
 async def test_a_full_group_message_is_taken(api, client):
-    notifier = TelegramNotifier(client, CHAT)
+    notifier = TelegramNotifier(client, CHAT, SAY)
     changes = [waiting(offset, summary="level < 80 & falling > fast") for offset in range(200)]
     notice = notifier.compose(changes, NOW)
     assert isinstance(await notifier.send(notice), Delivered)
@@ -181,5 +183,5 @@ async def test_the_token_is_in_no_log_and_no_exception(api, client, caplog, faul
 
 
 async def send(client, chat_id=CHAT):
-    notifier = TelegramNotifier(client, chat_id)
+    notifier = TelegramNotifier(client, chat_id, SAY)
     return await notifier.send(notifier.compose([waiting(1)], NOW))

@@ -73,7 +73,7 @@ def post_a_reading(port: int) -> None:
         except urllib.error.URLError:  # nothing listens yet
             return False
 
-    wait_until(is_accepted, what="the gateway serving", timeout=20)
+    wait_until(is_accepted, what="the gateway serving", timeout=60)
 
 
 def test_a_run_on_the_embedded_broker_accounts_for_every_event(state_dir: Path, dashboard_port: int) -> None:

@@ -4,15 +4,20 @@
         ...  # settings: telegram_token=api.token, telegram_api_url=api.url
         api.fail_next(3, Fault.ERROR)
         assert [message.text for message in api.sent] == [...]
+        api.say(42, "/status")
+        api.press(api.sent[0], "ack:1f0c9a")
 
-Texts of errors are those of the original. Time limits of chats are the original's unless told otherwise.
+``python -m tests.fakes.bot_api`` starts one to try the bot by hand. Texts of errors are those of the original. Time
+limits of chats are the original's unless told otherwise.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import re
 import socket
+import sys
 import threading
 import time
 from collections import deque
@@ -29,6 +34,9 @@ if TYPE_CHECKING:
 
 TOKEN = "123456:ABC-DEF_ghi-not-a-real-token"
 BOT = {"id": 123456, "is_bot": True, "first_name": "fleetwatch", "username": "fleetwatch_bot"}
+
+
+CHAT_TO_TRY = 42
 
 
 class Fault(Enum):
@@ -86,15 +94,22 @@ class BotApi:
         self.requests: list[tuple[str, int]] = []
         """Method and HTTP status of every request, in order; 0 for a dropped connection."""
         self.answered_queries: list[str] = []
+        self.query_answers: list[str] = []
+        """What was shown to who pressed a button, in the order of ``answered_queries``."""
+        self.commands: list[dict[str, str]] = []
+        self.has_webhook = False
         self.on_sent: Callable[[Message], None] = lambda _message: None
         """Called after a message is accepted, before it is answered."""
+        self.on_answered: Callable[[str], None] = lambda _text: None
+        """Called with what is shown to who pressed a button."""
         self._chat_seconds = chat_seconds
         self._group_per_minute = group_per_minute
-        self._faults: deque[tuple[Fault, int]] = deque()
+        self._faults: list[tuple[Fault, int, str | None]] = []
         self._chat_states: dict[int, _Chat] = {}
         self._updates: list[dict[str, Any]] = []
         self._given: list[dict[str, Any]] = []
         self._next_update = 1000
+        self._allowed: list[str] = []
         self._poller = 0
         self._condition = threading.Condition()
         self._server: ThreadingHTTPServer | None = None
@@ -134,12 +149,13 @@ class BotApi:
                     connection.shutdown(socket.SHUT_RDWR)
             self._condition.notify_all()
 
-    def fail_next(self, count: int, fault: Fault, *, retry_after: int = 1) -> None:
-        """Let the next ``count`` requests fail."""
-        self._faults.extend([(fault, retry_after)] * count)
+    def fail_next(self, count: int, fault: Fault, *, retry_after: int = 1, method: str | None = None) -> None:
+        """Let the next ``count`` requests fail: those of one method, or any but getUpdates, which comes by itself."""
+        self._faults.extend([(fault, retry_after, method)] * count)
 
-    def say(self, chat_id: int, text: str, *, user_id: int = 7) -> None:
-        """Let a person write to the bot."""
+    def say(self, chat_id: int, text: str, *, user_id: int | None = None) -> None:
+        """Let a person write to the bot: in a private chat the one whose chat it is."""
+        user_id = user_id if user_id is not None else chat_id if chat_id > 0 else 7
         message = {
             "message_id": self._next_update,
             "date": int(time.time()),
@@ -152,8 +168,11 @@ class BotApi:
             message["entities"] = [{"type": "bot_command", "offset": 0, "length": length}]
         self._update({"message": message})
 
-    def press(self, message: Message, data: str, *, user_id: int = 7) -> None:
-        """Let a person press a button below a message."""
+    def press(self, message: Message, data: str, *, user_id: int | None = None) -> None:
+        """Let a person press a button below a message, as it is now; it must have it."""
+        message = next(m for m in self.sent if (m.chat_id, m.message_id) == (message.chat_id, message.message_id))
+        assert data in buttons(message).values(), f"no such button: {buttons(message)}"
+        user_id = user_id if user_id is not None else message.chat_id if message.chat_id > 0 else 7
         self._update(
             {
                 "callback_query": {
@@ -180,9 +199,14 @@ class BotApi:
             raise Refusal(404, "Not Found: method not found")
         return handler(parameters)
 
-    def take_fault(self) -> tuple[Fault, int] | None:
+    def take_fault(self, method: str) -> tuple[Fault, int] | None:
         """Return what is to go wrong with the request that has come."""
-        return self._faults.popleft() if self._faults else None
+        with self._condition:
+            for number, (fault, retry_after, wanted) in enumerate(self._faults):
+                if method == wanted or (wanted is None and method != "getUpdates"):
+                    del self._faults[number]
+                    return fault, retry_after
+        return None
 
     def _do_getme(self, _parameters: dict[str, Any]) -> Any:
         return BOT | {
@@ -192,11 +216,21 @@ class BotApi:
         }
 
     def _do_deletewebhook(self, _parameters: dict[str, Any]) -> Any:
+        self.has_webhook = False
         return True
 
     def _do_setmycommands(self, parameters: dict[str, Any]) -> Any:
         if "commands" not in parameters:
             raise Refusal(400, 'Bad Request: parameter "commands" is required')
+        commands = _json_of(parameters["commands"], "commands")
+        if not isinstance(commands, list) or len(commands) > 100:
+            raise Refusal(400, "Bad Request: BOT_COMMANDS_TOO_MUCH")
+        for command in commands:
+            if not re.fullmatch(r"[a-z0-9_]{1,32}", str(command.get("command", ""))):
+                raise Refusal(400, "Bad Request: BOT_COMMAND_INVALID")
+            if not 1 <= len(str(command.get("description", ""))) <= 256:
+                raise Refusal(400, "Bad Request: BOT_COMMAND_DESCRIPTION_INVALID")
+        self.commands = commands
         return True
 
     def _do_sendmessage(self, parameters: dict[str, Any]) -> Any:
@@ -220,34 +254,56 @@ class BotApi:
     def _do_editmessagetext(self, parameters: dict[str, Any]) -> Any:
         with self._condition:
             chat_id = self._chat_id(parameters)
-            text = self._text(parameters)
-            number = _integer(parameters.get("message_id", "")) or 0
-            old = next((m for m in self.sent if (m.chat_id, m.message_id) == (chat_id, number)), None)
-            if old is None:
-                raise Refusal(400, "Bad Request: message to edit not found")
-            new = replace(old, text=text, markup=parameters["text"], reply_markup=_reply_markup(parameters))
-            if new == old:
-                raise Refusal(
-                    400,
-                    "Bad Request: message is not modified: specified new message content and reply markup "
-                    "are exactly the same as a current content and reply markup of the message",
-                )
-            self.sent[self.sent.index(old)] = new
-            return _message_of(new)
+            changes = {"text": self._text(parameters), "markup": parameters["text"]}
+            return self._edit(chat_id, parameters, changes)
+
+    def _do_editmessagereplymarkup(self, parameters: dict[str, Any]) -> Any:
+        with self._condition:
+            return self._edit(self._chat_id(parameters), parameters, {})
+
+    def _edit(self, chat_id: int, parameters: dict[str, Any], changes: dict[str, Any]) -> Any:
+        number = _integer(parameters.get("message_id", "")) or 0
+        old = next((m for m in self.sent if (m.chat_id, m.message_id) == (chat_id, number)), None)
+        if old is None:
+            raise Refusal(400, "Bad Request: message to edit not found")
+        new = replace(old, **changes, reply_markup=_reply_markup(parameters))
+        if new == old:
+            raise Refusal(
+                400,
+                "Bad Request: message is not modified: specified new message content and reply markup "
+                "are exactly the same as a current content and reply markup of the message",
+            )
+        self.sent[self.sent.index(old)] = new
+        return _message_of(new)
 
     def _do_answercallbackquery(self, parameters: dict[str, Any]) -> Any:
         query = str(parameters.get("callback_query_id", ""))
         known = {update["callback_query"]["id"] for update in self._given if "callback_query" in update}
         if query not in known or query in self.answered_queries:
             raise Refusal(400, "Bad Request: query is too old and response timeout expired or query ID is invalid")
+        text = str(parameters.get("text", ""))
+        if len(text) > 200:
+            raise Refusal(400, "Bad Request: MESSAGE_TOO_LONG")
+        self.query_answers.append(text)
+        self.on_answered(text)
         self.answered_queries.append(query)
         return True
 
     def _do_getupdates(self, parameters: dict[str, Any]) -> Any:
+        if self.has_webhook:
+            raise Refusal(
+                409,
+                "Conflict: can't use getUpdates method while webhook is active; use deleteWebhook to delete the "
+                "webhook first",
+            )
         offset = _integer(parameters.get("offset", "0")) or 0
         limit = min(100, max(1, _integer(parameters.get("limit", "100")) or 100))
-        deadline = time.monotonic() + float(parameters.get("timeout", 0) or 0)
+        deadline = time.monotonic() + min(50.0, float(parameters.get("timeout", 0) or 0))
         with self._condition:
+            if parameters.get("allowed_updates"):
+                self._allowed = _json_of(parameters["allowed_updates"], "allowed_updates")
+            if offset < 0:
+                offset = self._updates[offset:][0]["update_id"] if self._updates else 0
             self._poller += 1
             me = self._poller
             self._condition.notify_all()
@@ -264,6 +320,8 @@ class BotApi:
 
     def _update(self, content: dict[str, Any]) -> None:
         with self._condition:
+            if self._allowed and not set(content) & set(self._allowed):
+                return
             update = {"update_id": self._next_update} | content
             self._next_update += 1
             self._updates.append(update)
@@ -306,6 +364,19 @@ class BotApi:
         if wait > 0:
             raise _flood(max(1, round(wait + 0.5)))
         sent_at.append(now)
+
+
+def buttons(message: Message) -> dict[str, str]:
+    """Return the buttons below a message: what stands on each, and what it carries."""
+    rows = (message.reply_markup or {}).get("inline_keyboard", [])
+    return {button["text"]: button["callback_data"] for row in rows for button in row}
+
+
+def _json_of(raw: Any, name: str) -> Any:
+    try:
+        return json.loads(raw) if isinstance(raw, str) else raw
+    except ValueError:
+        raise Refusal(400, f"Bad Request: can't parse {name} JSON object") from None
 
 
 def _raise_fault(fault: Fault | None, retry_after: int) -> None:
@@ -407,7 +478,7 @@ def _handler(api: BotApi) -> type[BaseHTTPRequestHandler]:  # noqa: C901  # the 
                 parameters |= dict(parse_qsl(body.decode(), keep_blank_values=True))
             path = unquote(address.path)
             method = path.rpartition("/")[2]
-            fault, retry_after = api.take_fault() or (None, 0)
+            fault, retry_after = api.take_fault(method) or (None, 0)
             if fault is Fault.DROP_BEFORE:
                 self._drop(method)
                 return
@@ -444,3 +515,40 @@ def _handler(api: BotApi) -> type[BaseHTTPRequestHandler]:  # noqa: C901  # the 
             pass
 
     return Handler
+
+
+def main() -> None:
+    """Serve until the input ends: prints what the bot sends, and says to it what is typed."""
+    with BotApi(chats={CHAT_TO_TRY}) as api:
+        print(  # noqa: T201
+            f"A Telegram of your own, on this machine. In another terminal:\n\n"
+            f"    export FLEETWATCH_TELEGRAM_TOKEN={api.token}\n"
+            f"    export FLEETWATCH_TELEGRAM_CHAT_IDS='[{CHAT_TO_TRY}]'\n"
+            f"    export FLEETWATCH_TELEGRAM_API_URL={api.url}\n"
+            f"    make demo\n\n"
+            "Messages appear here. Write /status, /alerts or /help; a number presses that button; Ctrl-D ends it.\n",
+            flush=True,
+        )
+        offered: list[tuple[Message, str]] = []
+
+        def show(message: Message) -> None:
+            print(f"--- {time.strftime('%H:%M:%S')}\n{message.text}")  # noqa: T201
+            for label, data in buttons(message).items():
+                offered.append((message, data))
+                print(f"    [{len(offered)}] {label}")  # noqa: T201
+            print(flush=True)  # noqa: T201
+
+        api.on_sent = show
+        api.on_answered = lambda text: print(f"    ({text})", flush=True) if text else None  # noqa: T201
+        with contextlib.suppress(KeyboardInterrupt):
+            for line in sys.stdin:
+                text = line.strip()
+                if text.isdigit() and 1 <= int(text) <= len(offered):
+                    with contextlib.suppress(AssertionError):  # the button has gone meanwhile
+                        api.press(*offered[int(text) - 1])
+                elif text:
+                    api.say(CHAT_TO_TRY, text)
+
+
+if __name__ == "__main__":
+    main()

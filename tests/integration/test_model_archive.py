@@ -160,6 +160,22 @@ def test_a_first_model_of_a_type_that_has_one_meanwhile_becomes_a_shadow(
     assert (late.version, late.status) == (record.version, ModelStatus.SHADOW)
 
 
+def test_a_first_model_is_archived_when_the_database_can_be_had(
+    settings: Settings, postgres_url: str, tmp_path: Path, kind: str
+) -> None:
+    """The table is made after the training: it is tried again until then."""
+    here = on_host(settings, tmp_path / "here", postgres_url)
+    archive, registry = ModelArchive(SecretStr(postgres_url)), ModelRegistry(here.models_dir)
+    feed = ModelFeed(here, registry, archive)
+    feed.start()
+    with closing(feed):
+        assert feed.is_caught_up.wait(20)
+        record, model = registry.train_first(kind, sample().rows, NOW)
+        feed.trained(record, model)
+        migrate(postgres_url)
+        wait_until(lambda: archive.get(kind, record.version) is not None, what="it is archived")
+
+
 # --- Histories
 
 

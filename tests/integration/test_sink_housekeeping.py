@@ -21,6 +21,7 @@ from tests.unit.sinks.samples import NOW, alert, detection, letter, scored, stre
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from datetime import datetime
 
 pytestmark = pytest.mark.integration
 
@@ -139,13 +140,25 @@ def _old_and_new(days_ago: int) -> list[Any]:
     return found
 
 
+def _write_notices(url: str, *times: datetime) -> None:
+    """What alerting writes."""
+    with psycopg.connect(url) as connection:
+        for number, time in enumerate(times):
+            connection.execute(
+                "INSERT INTO notices (lane, alert_id, told, state, attempts, changed_at) "
+                "VALUES ('telegram:42', %s, 'FIRING', 'sent', 1, %s)",
+                [str(number), time],
+            )
+
+
 def test_old_rows_go_and_young_ones_alerts_and_rollups_stay(
     make_store: Callable[..., TimescaleStore], database_url: str
 ):
     store = make_store(raw=30, rollups=365)
     store.write(stretch(*_old_and_new(100)), "c1")
+    _write_notices(database_url, NOW - timedelta(days=100), NOW)
     done = store.tidy(NOW)
-    assert done["chunks"] + done["rows"] == 4
+    assert done["chunks"] + done["rows"] == 5
     expected = {table.table: 1 for table in RAW} | {table.table: 2 for table in ROLLUPS} | {"alerts": 2}
     assert {name: _rows(database_url, f"SELECT count(*) FROM {name}")[0][0] for name in expected} == expected
     store.tidy(NOW + timedelta(days=360))  # a chunk of hours spans 90 days and goes as a whole
@@ -250,7 +263,7 @@ def test_the_edition_is_read_from_the_licence(postgres_url: str, timescale_url: 
 def test_what_the_community_edition_is_told_fails_elsewhere_only_for_its_licence(timescale_url: str):
     """The apache edition knows the same functions and options, and refuses to run them."""
     migrate(timescale_url)
-    names = frozenset(table.table for table in (*RAW, *ROLLUPS)) - {"dead_letters"}
+    names = frozenset(table.table for table in (*RAW, *ROLLUPS)) - {"dead_letters", "notices"}
     statements = community_policies(
         Retention(raw=days(90), rollups=days(730)), hypertables=names, continuous=frozenset({"counts_1m"})
     )

@@ -21,10 +21,18 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.integration
 
-REVISIONS = ["0001", "0002", "0003"]
+REVISIONS = ["0001", "0002", "0003", "0004"]
 HEAD = REVISIONS[-1]
 ALL = (scored(), detection(), window(is_final=True), alert(), action(), letter())
-TABLES = {*(table.name for table in STORED), "devices", "sink_offsets", "counts_1m", "counts_1h", "model_versions"}
+TABLES = {
+    *(table.name for table in STORED),
+    "devices",
+    "sink_offsets",
+    "counts_1m",
+    "counts_1h",
+    "model_versions",
+    "notices",
+}
 
 
 COLUMNS = """
@@ -60,6 +68,8 @@ def _write_all(url: str) -> None:
                 "INSERT INTO model_versions (sensor_type, version, status, changed_at, trained_at, record, artefact, "
                 "artefact_sha256) VALUES ('t', 'v', 'ACTIVE', now(), now(), '{}', 'x', 'y') ON CONFLICT DO NOTHING"
             )
+        notice = "VALUES ('telegram:42', 'a1', 'FIRING', 'sent', 1) ON CONFLICT DO NOTHING"
+        connection.execute(f"INSERT INTO notices (lane, alert_id, told, state, attempts) {notice}".encode())
 
 
 def _count_each(url: str, tables: set[str] = TABLES) -> dict[str, int]:
@@ -91,7 +101,7 @@ def test_down_and_up_step_by_step_keeps_the_rows_of_what_stays(database_url: str
         assert _count_each(database_url, left) == {name: full[name] for name in sorted(left)}
     for revision in REVISIONS[1:]:
         assert migrate(database_url, revision) == revision
-    assert _count_each(database_url) == full | {"model_versions": 0}  # nothing else holds them
+    assert _count_each(database_url) == full | {"model_versions": 0, "notices": 0}  # nothing else holds them
     _write_all(database_url)
     assert _count_each(database_url) == full
 

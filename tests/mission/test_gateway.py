@@ -65,10 +65,12 @@ def test_the_readmes_line_through_the_running_stack_to_a_stored_row(
     with Up(state_dir, *arguments) as up:
         up.wait_for_line(f"your devices post to http://127.0.0.1:{port}/v1/readings")
         answers: list[dict[str, Any]] = []
-        wait_until(lambda: bool(answers.append(answer) or True) if (answer := run(line)) else False, what="serving")
+        wait_until(
+            lambda: bool(answers.append(answer) or True) if (answer := run(line)) else False, what="serving", timeout=60
+        )
         assert (answers[0]["accepted"], answers[0]["results"][0]["status"]) == (1, "accepted")
         try:
-            wait_until(lambda: stored(postgres_url, "boiler-1") is not None, what="a stored row", timeout=60)
+            wait_until(lambda: stored(postgres_url, "boiler-1") is not None, what="a stored row", timeout=120)
         except TimeoutError:
             pytest.fail(up.report())
         row = stored(postgres_url, "boiler-1")

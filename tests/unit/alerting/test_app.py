@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -14,7 +14,7 @@ from alerting import app
 from alerting.channels import Channels
 from alerting.ports import RefusalReason, Refused, RetryAfter, RetryReason
 from fleetwatch import avro, topics
-from fleetwatch.records import DeadLetter, Stage
+from fleetwatch.records import AlertAction, DeadLetter, Stage
 from fleetwatch.service import Status
 from fleetwatch.settings import Settings
 from tests.fakes.alerts import ScriptedNotifier, make_alert
@@ -82,6 +82,26 @@ class FakeIntake:
         pass
 
 
+class FakeActions:
+    """The topic of what people did: one list at the start, then what is put into ``coming``."""
+
+    before: ClassVar[list[AlertAction]]
+    coming: ClassVar[list[AlertAction]]
+
+    def __init__(self, _settings):
+        pass
+
+    def catch_up(self):
+        return FakeActions.before
+
+    def read(self):
+        coming, FakeActions.coming = FakeActions.coming, []
+        return coming
+
+    def close(self):
+        pass
+
+
 class FakeProducer:
     made: list[FakeProducer]
     fail_first = False
@@ -126,9 +146,11 @@ class Stuck(ScriptedNotifier):
 def run(monkeypatch):
     """Run the process over a script until a condition holds, then stop it; return its service and intake."""
     FakeProducer.made = []
+    FakeActions.before, FakeActions.coming = [], []
     FakeProducer.fail_first = False
     monkeypatch.setattr(app.kafka, "ensure_topics", lambda *_: None)
     monkeypatch.setattr(app, "Producer", FakeProducer)
+    monkeypatch.setattr(app, "ActionReader", FakeActions)
     monkeypatch.setattr(app, "STOP_SECONDS", 0.1)
     monkeypatch.setattr("alerting.backoff.FIRST_SECONDS", 0.001)
 

@@ -6,6 +6,7 @@ from random import Random
 
 import pytest
 
+from alerting import wording
 from alerting.channels import limits_of
 from alerting.lane import Lane, Retrying, Settled
 from alerting.pacing import Limit, Pacer
@@ -174,7 +175,7 @@ async def test_a_storm_of_five_thousand_reaches_a_chat_within_minutes():
 
     class Chat(ScriptedNotifier):
         def compose(self, changes, now):
-            text, taken = telegram_group_html([change.alert for change in changes], now)
+            text, taken = telegram_group_html(changes, now, wording.catalog("en"))
             return Notice(changes=tuple(changes[:taken]), text=text)
 
     clock = ManualClock()

@@ -10,6 +10,8 @@ from alerting import wording
 from fleetwatch.records import RuleKind
 from tests.fakes.alerts import NOW, STARTED, make_alert
 
+SAY = wording.catalog("en")
+
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
@@ -26,7 +28,7 @@ from tests.fakes.alerts import NOW, STARTED, make_alert
     ],
 )
 def test_duration(seconds, text):
-    assert wording.duration_text(timedelta(seconds=seconds)) == text
+    assert wording.duration_text(timedelta(seconds=seconds), SAY) == text
 
 
 @pytest.mark.parametrize(
@@ -45,7 +47,7 @@ def test_duration(seconds, text):
     ],
 )
 def test_value(value, text):
-    assert wording.value_text(value) == text
+    assert wording.value_text(value, SAY) == text
 
 
 def test_the_date_stands_only_where_it_is_not_today():
@@ -68,14 +70,14 @@ def test_the_date_stands_only_where_it_is_not_today():
     ],
 )
 def test_facts_that_the_summary_does_not_say(kind, value, threshold, said, left):
-    assert wording.facts(make_alert(kind=kind, value=value, threshold=threshold), said) == left
+    assert wording.facts(make_alert(kind=kind, value=value, threshold=threshold), SAY, said) == left
 
 
 def test_the_duration_is_said_once():
     alert = make_alert(after=12)
-    assert wording.span_text(alert, NOW) == "started 14:03:05 UTC, resolved after 12 s"
+    assert wording.span_text(alert, NOW, SAY) == "started 14:03:05 UTC, resolved after 12 s"
     said = "temp-north-03 is back at 71 °C after 12 s"
-    assert wording.span_text(alert, NOW, said) == "started 14:03:05 UTC, resolved 14:03:17 UTC"
+    assert wording.span_text(alert, NOW, SAY, said) == "started 14:03:05 UTC, resolved 14:03:17 UTC"
 
 
 @given(st.text(st.characters(exclude_categories=())), st.integers(1, 50))

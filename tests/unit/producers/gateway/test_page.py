@@ -54,6 +54,14 @@ async def test_the_page_names_every_field_answer_and_address() -> None:
     for code in (202, 207, 400, 401, 403, 408, 413, 415, 422, 503):
         assert f"<td>{code}</td>" in text, code
     assert f"http://127.0.0.1:{Settings().gateway_port}/v1/readings" in text
+    assert text.count("<td>Outcome or Problem</td>") == 4
+
+
+async def test_the_examples_have_the_address_that_was_asked_and_nothing_of_it_is_taken_as_html() -> None:
+    there = await Gateway(host="gateway.example:8443").client.get("/docs")
+    assert "curl -sS http://gateway.example:8443/v1/readings" in there.text
+    odd = await Gateway().client.get("/docs", headers={"Host": '"><script>alert(1)</script>'})
+    assert "script" not in Page(odd.text).tags
 
 
 async def test_the_openapi_describes_bodies_that_are_accepted() -> None:

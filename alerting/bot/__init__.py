@@ -1,0 +1,1 @@
+"""The two-way Telegram bot: what people ask, and what they do about alerts."""
