@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Final
 from dashboard import look, markup
 from dashboard.attention import natural
 from dashboard.markup import word
-from fleetwatch.model_catalogue import Catalogue
+from fleetwatch.model_catalogue import FALLBACK, Catalogue
 from fleetwatch.records import ModelStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable
 
     from dashboard.notes import Notes
     from fleetwatch.i18n import Texts
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 MAX_TYPES: Final = 40
 MAX_RETIRED: Final = 5
+SHOWN_FINGERPRINT: Final = 16
 STATUS_TONE: Final = {
     ModelStatus.ACTIVE: ("normal", "●"),
     ModelStatus.SHADOW: ("info", "◔"),
@@ -31,29 +32,30 @@ STATUS_TONE: Final = {
 }
 
 
-def by_type(notes: Notes) -> dict[str, list[ModelVersion]]:
-    """Return the versions of each sensor type: the active one, its shadows, the retired; each the newest first."""
-    types: dict[str, list[ModelVersion]] = {}
-    for told in notes.models.values():
-        types.setdefault(told.model.sensor_type, []).append(told.model)
-    order = list(STATUS_TONE)
-    for versions in types.values():
-        versions.sort(key=lambda model: (order.index(model.status), -model.trained_at.timestamp(), model.version))
-    return {name: types[name] for name in sorted(types, key=natural)}
-
-
-def compared(notes: Notes) -> Catalogue:
-    """Return how shadows compare with the versions in force."""
-    catalogue = Catalogue()
+def catalogue_of(notes: Notes) -> Catalogue:
+    """Return what is known of models: which version is in force is decided where the workers have it decided."""
+    catalogue = Catalogue(told.model for told in notes.models.values())
     for comparison in notes.comparisons.values():
         catalogue.compare(comparison)
     return catalogue
 
 
-def types_html(types: Mapping[str, Sequence[ModelVersion]], catalogue: Catalogue, say: Texts) -> str:
-    """Draw the sensor types beside each other, the shadows with how they compare."""
-    drawn = "".join(type_html(name, versions, catalogue, say) for name, versions in types.items())
-    return f'<div class="fw-types">{drawn}</div>'
+def by_type(catalogue: Catalogue) -> dict[str, list[ModelVersion]]:
+    """Return the versions of each sensor type: the active one, its shadows, the retired; each the newest first."""
+    order = list(STATUS_TONE)
+    return {
+        sensor_type: sorted(catalogue.versions(sensor_type), key=lambda model: order.index(model.status))
+        for sensor_type in sorted(catalogue.sensor_types, key=lambda name: (name == FALLBACK, natural(name)))
+    }
+
+
+def types_html(catalogue: Catalogue, say: Texts) -> str:
+    """Draw the sensor types beside each other."""
+    shown = list(by_type(catalogue).items())[:MAX_TYPES]
+    drawn = "".join(type_html(name, versions, catalogue, say) for name, versions in shown)
+    more = len(catalogue.sensor_types) - len(shown)
+    rest = f'<div class="fw-more">{escape(say("models.more-types", count=more))}</div>' if more > 0 else ""
+    return f'<div class="fw-types">{drawn}</div>{rest}'
 
 
 def type_html(sensor_type: str, versions: Iterable[ModelVersion], catalogue: Catalogue, say: Texts) -> str:
@@ -63,26 +65,25 @@ def type_html(sensor_type: str, versions: Iterable[ModelVersion], catalogue: Cat
     for model in versions:
         retired += model.status is ModelStatus.RETIRED
         if model.status is not ModelStatus.RETIRED or retired <= MAX_RETIRED:
-            is_shadow = model.status is ModelStatus.SHADOW
-            beside = catalogue.compared(sensor_type, model.version) if is_shadow else None
-            shown.append(version_html(model, beside, say))
+            shown.append(model)
+    drawn = [version_html(model, catalogue.compared(sensor_type, model.version), say) for model in shown]
     more = retired - MAX_RETIRED
     rest = f'<div class="fw-more">{escape(say("models.more-retired", count=more))}</div>' if more > 0 else ""
     name = word(say, "type", sensor_type)
     note = sensor_type if say.has(f"type.{sensor_type}") and say.language != "en" else ""
     return (
         f'<div data-model-type="{escape(sensor_type)}">{markup.heading(name, say.isolate(note) if note else "")}'
-        f'<div class="fw-models">{"".join(shown)}</div>{rest}</div>'
+        f'<div class="fw-models">{"".join(drawn)}</div>{rest}</div>'
     )
 
 
-def version_html(model: ModelVersion, beside: Compared | None, say: Texts) -> str:
-    """Draw one version with what is known of it, and of how it compares."""
+def version_html(model: ModelVersion, compared: Compared | None, say: Texts) -> str:
+    """Draw one version with what is known of it."""
     tone, mark = STATUS_TONE[model.status]
     state = look.pill(tone, mark, say(f"models.{model.status.name}"))
     facts = "".join(
         f'<div class="fw-fact"><span>{escape(label)}</span>{markup.number(value, say)}</div>'
-        for label, value in [*facts_of(model, say), *comparison_of(beside, say)]
+        for label, value in facts_of(model, compared, say)
     )
     return (
         f'<div class="fw-card fw-model" data-model="{escape(model.version)}" data-status="{model.status.name}">'
@@ -90,37 +91,32 @@ def version_html(model: ModelVersion, beside: Compared | None, say: Texts) -> st
     )
 
 
-def comparison_of(beside: Compared | None, say: Texts) -> list[tuple[str, str]]:
-    """Return how a shadow compares, as label and value; nothing of one that was not compared yet."""
-    if beside is None:
-        return []
-    return [
-        (say("models.beside"), beside.against),
-        (say("models.compared"), look.whole(beside.readings)),
-        (say("models.agreement"), f"{beside.agreement:.0%}"),
-        (say("models.difference"), f"{beside.difference:.3f}"),
-        (say("models.alarms"), f"{beside.alarm_rate:.2%}"),
-        (say("models.alarms-beside"), f"{beside.alarm_rate_against:.2%}"),
-    ]
-
-
-def facts_of(model: ModelVersion, say: Texts) -> list[tuple[str, str]]:
+def facts_of(model: ModelVersion, compared: Compared | None, say: Texts) -> list[tuple[str, str]]:
     """Return the fields of a version as label and value."""
     found = [
         (say("models.algorithm"), model.algorithm),
         (say("models.trained"), look.moment(model.trained_at)),
         (say("models.rows"), look.whole(model.training_rows)),
     ]
-    start, end = (getattr(model, name, None) for name in ("training_from", "training_until"))
-    if start is not None and end is not None:
-        found += [(say("models.from"), look.moment(start)), (say("models.until"), look.moment(end))]
-    if fingerprint := getattr(model, "fingerprint", ""):
-        found.append((say("models.fingerprint"), fingerprint[:16]))
-    if features := getattr(model, "features", ()):
-        found.append((say("models.features"), ", ".join(features)))
-    for name in ("previous", "note"):
-        if value := getattr(model, name, ""):
-            found.append((say(f"models.{name}"), value))
-    for metric in (*getattr(model, "parameters", ()), *model.metrics):
-        found.append((word(say, "metric", metric.name), look.limit(metric.value)))
+    if model.training_from is not None and model.training_until is not None:
+        found.append((say("models.from"), look.moment(model.training_from)))
+        found.append((say("models.until"), look.moment(model.training_until)))
+    found += [
+        (say(f"models.{name}"), text)
+        for name, text in (
+            ("fingerprint", model.fingerprint[:SHOWN_FINGERPRINT]),
+            ("features", ", ".join(model.features)),
+            ("previous", model.previous),
+            ("note", model.note),
+        )
+        if text
+    ]
+    found += [(word(say, "metric", one.name), look.limit(one.value)) for one in (*model.parameters, *model.metrics)]
+    if compared is not None and model.status is ModelStatus.SHADOW:
+        found += [
+            (say("models.compared"), look.whole(compared.readings)),
+            (say("models.agreement"), f"{compared.agreement:.0%}"),
+            (say("models.difference"), f"{compared.difference:.3f}"),
+            (say("models.alarm-rates"), f"{compared.alarm_rate:.2%} / {compared.alarm_rate_against:.2%}"),
+        ]
     return found

@@ -19,13 +19,7 @@ def render() -> None:
 @frame.part
 def models(say: Texts) -> None:
     """Show the versions of each sensor type."""
-    notes = wiring.sources().live.board.notes
-    types = model_views.by_type(notes)
-    frame.draw(markup.heading(say("page.models"), say("models.types", count=len(types))), say)
-    if not types:
-        frame.draw(markup.empty(say("models.none")), say)
-        return
-    shown = list(types.items())[: model_views.MAX_TYPES]
-    frame.draw(model_views.types_html(dict(shown), model_views.compared(notes), say), say)
-    if (more := len(types) - len(shown)) > 0:
-        frame.draw(f'<div class="fw-more">{say("models.more-types", count=more)}</div>', say)
+    catalogue = model_views.catalogue_of(wiring.sources().live.board.notes)
+    types = len(catalogue.sensor_types)
+    frame.draw(markup.heading(say("page.models"), say("models.types", count=types) if types else ""), say)
+    frame.draw(model_views.types_html(catalogue, say) if types else markup.empty(say("models.none")), say)

@@ -10,14 +10,24 @@ from dataclasses import dataclass, field, replace
 from heapq import nlargest
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
-from fleetwatch.records import Action, AlertAction, DeadLetter, ModelComparison, ModelVersion, Reason, Stage, to_millis
+from fleetwatch.records import (
+    Action,
+    AlertAction,
+    DeadLetter,
+    ModelComparison,
+    ModelVersion,
+    Reason,
+    Stage,
+    to_millis,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from datetime import datetime
 
 MAX_ACKNOWLEDGED: Final = 5_000
 MAX_MODELS: Final = 2_000
-MAX_COMPARISONS: Final = 2_000
+MAX_COMPARISONS: Final = 4_000
 MAX_REFUSALS: Final = 50
 SHOWN_KEY_BYTES: Final = 80
 
@@ -39,11 +49,16 @@ class Refusal(NamedTuple):
 
 
 class Told(NamedTuple):
-    """A model version as last announced; offsets order the messages of one partition, times the others."""
+    """A model version as last announced."""
 
     model: ModelVersion
     broker_ms: int
     offset: int
+
+    @property
+    def order(self) -> tuple[datetime, int, int]:
+        """Greater is newer; the first schema version does not say when a status began."""
+        return max(self.model.changed_at, self.model.trained_at), self.broker_ms, self.offset
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +68,6 @@ class Notes:
     acknowledged: Mapping[str, AlertAction] = field(default_factory=dict)
     models: Mapping[tuple[str, str], Told] = field(default_factory=dict)
     comparisons: Mapping[tuple[str, str, int], ModelComparison] = field(default_factory=dict)
-    """By sensor type, version and partition: the one that includes the latest reading."""
     refusals: tuple[Refusal, ...] = ()
     """The newest, in order of time."""
 
@@ -80,13 +94,13 @@ def fold_notes(notes: Notes, arrivals: Iterable[Note]) -> Notes:
                     acknowledged[record.alert_id] = record
             case ModelVersion():
                 identity = (record.sensor_type, record.version)
-                earlier = models.get(identity)
-                if earlier is None or (broker_ms, offset) >= (earlier.broker_ms, earlier.offset):
-                    models[identity] = Told(record, broker_ms, offset)
+                told, earlier = Told(record, broker_ms, offset), models.get(identity)
+                if earlier is None or told.order >= earlier.order:
+                    models[identity] = told
             case ModelComparison():
                 place = (record.sensor_type, record.version, record.partition)
-                so_far = comparisons.get(place)
-                if so_far is None or record.until >= so_far.until:
+                compared = comparisons.get(place)
+                if compared is None or record.until >= compared.until:
                     comparisons[place] = record
             case DeadLetter():
                 refusals.add(_refusal(record))
@@ -94,7 +108,9 @@ def fold_notes(notes: Notes, arrivals: Iterable[Note]) -> Notes:
         notes,
         acknowledged=_newest(acknowledged, MAX_ACKNOWLEDGED, {k: v.at.timestamp() for k, v in acknowledged.items()}),
         models=_newest(models, MAX_MODELS, {k: float(told.broker_ms) for k, told in models.items()}),
-        comparisons=_newest(comparisons, MAX_COMPARISONS, {k: v.until.timestamp() for k, v in comparisons.items()}),
+        comparisons=_newest(
+            comparisons, MAX_COMPARISONS, {k: record.until.timestamp() for k, record in comparisons.items()}
+        ),
         refusals=tuple(sorted(refusals, key=lambda refusal: refusal[:4])[-MAX_REFUSALS:]),
     )
 

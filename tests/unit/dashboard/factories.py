@@ -163,21 +163,21 @@ def model(version: str = "v1", *, at: datetime = NOW, **changes: Any) -> ModelVe
     return ModelVersion(**(values | changes))
 
 
-def comparison(partition: int = 0, **changes: Any) -> ModelComparison:
-    """How the shadow v2 compares with v1."""
+def comparison(version: str = "v1", *, until: datetime = NOW, **changes: Any) -> ModelComparison:
+    """A shadow model on one partition."""
     values: dict[str, Any] = {
         "sensor_type": "temperature",
-        "version": "v2",
-        "against": "v1",
-        "partition": partition,
-        "readings": 1_000,
-        "alarms": 3,
-        "alarms_against": 1,
-        "strange_both": 6,
-        "strange_either": 10,
-        "difference_sum": 50.0,
-        "since": NOW,
-        "until": NOW,
+        "version": version,
+        "against": "new",
+        "partition": 0,
+        "readings": 100,
+        "alarms": 0,
+        "alarms_against": 0,
+        "strange_both": 0,
+        "strange_either": 0,
+        "difference_sum": 0.0,
+        "since": NOW - timedelta(hours=2),
+        "until": until,
     }
     return ModelComparison(**(values | changes))
 

@@ -108,10 +108,11 @@ def test_past_alerts_say_how_long_by_whom_and_whether_there_are_more():
 def test_models_stand_by_type_the_active_one_first_and_old_ones_are_counted():
     versions = [model(f"old-{n}", status=ModelStatus.RETIRED) for n in range(model_views.MAX_RETIRED + 3)]
     versions += [model("shadow", status=ModelStatus.SHADOW), model("now"), model("x", sensor_type="humidity")]
-    types = model_views.by_type(fold_notes(Notes(), [Note(one, NOW_MS, n) for n, one in enumerate(versions)]))
+    catalogue = catalogue_of(*versions)
+    types = model_views.by_type(catalogue)
     assert list(types) == ["humidity", "temperature"]
     assert [one.version for one in types["temperature"]][:2] == ["now", "shadow"]
-    html = model_views.types_html(types, Catalogue(), EN)
+    html = model_views.types_html(catalogue, EN)
     assert html.count('data-status="RETIRED"') == model_views.MAX_RETIRED
     assert "and 3 more retired versions" in html
     for text in ("Active", "Shadow", "Mean score", "0.25", "1\u202f500", "2026-03-01 12:00:00 UTC"):
@@ -134,30 +135,47 @@ def test_a_shadow_shows_how_it_compares_over_all_partitions():
 
 
 def test_fields_that_a_version_lacks_are_not_shown_and_those_it_has_are():
-    plain = dict(model_views.facts_of(model("1"), EN))
+    plain = dict(model_views.facts_of(model("1"), None, EN))
     assert plain.keys() == {"Algorithm", "Trained", "Readings trained on", "Mean score"}
+    newer = model(
+        "2",
+        training_from=NOW - timedelta(hours=1),
+        training_until=NOW,
+        features=("value", "slope"),
+        fingerprint="0123456789abcdef0123",
+        note="trained by hand",
+        parameters=(Metric(name="trees", value=100.0),),
+        metrics=(Metric(name="brand_new", value=1.0),),
+    )
+    facts = dict(model_views.facts_of(newer, None, EN))
+    assert facts["Trained from"] == "2026-03-01 11:00:00 UTC"
+    assert facts["Features"] == "value, slope"
+    assert facts["Fingerprint"] == "0123456789abcdef"
+    assert facts["Trees"] == "100"
+    assert facts["brand_new"] == "1"
+    assert "Before it" not in facts
 
-    class Newer:
-        """A version with what later workers announce."""
 
-        def __getattr__(self, name):
-            return getattr(model("1", metrics=(Metric(name="brand_new", value=1.0),)), name)
+def test_in_force_is_the_active_version_that_changed_last_and_a_shadow_shows_how_it_compares():
+    catalogue = catalogue_of(
+        model("old", changed_at=NOW),
+        model("new", changed_at=NOW + timedelta(hours=1)),
+        model("try", status=ModelStatus.SHADOW),
+        comparison("try", partition=0, readings=900, alarms=9, strange_both=3, strange_either=4),
+        comparison("try", partition=1, readings=100, alarms=1, strange_both=3, strange_either=4),
+        comparison("try", partition=1, readings=5, until=NOW - timedelta(hours=1)),
+    )
+    (versions,) = model_views.by_type(catalogue).values()
+    assert [(one.version, one.status.name) for one in versions] == [
+        ("new", "ACTIVE"), ("try", "SHADOW"), ("old", "RETIRED"),
+    ]  # fmt: skip
+    html = model_views.types_html(catalogue, EN)
+    for text in ("1\u202f000", "75%", "1.00% / 0.00%"):
+        assert text in html
 
-        training_from = NOW - timedelta(hours=1)
-        training_until = NOW
-        features = ("value", "slope")
-        fingerprint = "0123456789abcdef0123"
-        note = "trained by hand"
-        previous = ""
-        parameters = (Metric(name="trees", value=100.0),)
 
-    newer = dict(model_views.facts_of(Newer(), EN))
-    assert newer["Trained from"] == "2026-03-01 11:00:00 UTC"
-    assert newer["Features"] == "value, slope"
-    assert newer["Fingerprint"] == "0123456789abcdef"
-    assert newer["Trees"] == "100"
-    assert newer["brand_new"] == "1"
-    assert "Before it" not in newer
+def catalogue_of(*records):
+    return model_views.catalogue_of(fold_notes(Notes(), [Note(one, NOW_MS, n) for n, one in enumerate(records)]))
 
 
 def test_the_pipeline_shows_lag_by_partition_and_the_state_of_every_part():
@@ -250,7 +268,7 @@ def test_nothing_from_outside_is_unescaped(say):
             PastAlerts((replace(past(HOSTILE), device_id=HOSTILE, summary=HOSTILE, acknowledged_by=HOSTILE),), False),
             say,
         ),
-        model_views.types_html(model_views.by_type(notes), model_views.compared(notes), say),
+        model_views.types_html(model_views.catalogue_of(notes), say),
         pipeline_views.refusals_html(notes.refusals, say),
         camera_views.labels_html(sightings([HOSTILE]), say),
         markup.done(HOSTILE),
