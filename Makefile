@@ -66,6 +66,10 @@ bench: setup ## compare the worker with its peers: speed, latency, memory, stage
 bench-kafka: ## the same on a real Apache Kafka (ARGS="--parts latency --only ours,hand_tuned")
 	@$(MAKE) bench ARGS="--broker kafka $(ARGS)" JSON=$(JSON)
 
+.PHONY: screenshots
+screenshots: dev ## take pictures of every page of the dashboard into docs/screenshots (needs Chromium)
+	@$(BIN)/python tools/screenshots.py $(ARGS)
+
 .PHONY: bench-sinks
 bench-sinks: dev ## measure how fast the sinks write, and how soon (JSON=FILE, ARGS="--rounds 5")
 	@tools/test_services.sh

@@ -46,7 +46,7 @@ class Card:
 
 
 def assess(board: Board, *, now_ms: int) -> list[Card]:
-    """Return a card for every device, the neediest first, then by name."""
+    """Return a card for every device, the neediest first; of the same need those with an open alert, then by name."""
     worst: dict[str, Severity] = {}
     count: dict[str, int] = {}
     for alert in board.open_alerts.values():
@@ -61,7 +61,7 @@ def assess(board: Board, *, now_ms: int) -> list[Card]:
         )
         for device in board.devices.values()
     ]
-    return sorted(cards, key=lambda card: (RANK[card.status], natural(card.device.device_id)))
+    return sorted(cards, key=lambda card: (RANK[card.status], card.alerts == 0, natural(card.device.device_id)))
 
 
 def status_of(device: DeviceLive, worst: Severity | None, *, now_ms: int) -> Status:

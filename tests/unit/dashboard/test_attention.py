@@ -25,6 +25,8 @@ def test_the_order_is_critical_anomaly_warning_silent_then_name():
         reading("warm"),
         alert("w", device_id="warm", severity=Severity.WARNING),
         reading("strange", verdict=Verdict.ANOMALY),
+        reading("zz-strange-and-told", verdict=Verdict.ANOMALY),
+        alert("i", device_id="zz-strange-and-told", severity=Severity.INFO),
         reading("burning"),
         alert("c", device_id="burning", severity=Severity.CRITICAL),
         alert("c2", device_id="burning", severity=Severity.INFO),
@@ -32,6 +34,7 @@ def test_the_order_is_critical_anomaly_warning_silent_then_name():
     cards = assess(board, now_ms=NOW_MS)
     assert [(card.device.device_id, card.status) for card in cards] == [
         ("burning", Status.CRITICAL),
+        ("zz-strange-and-told", Status.ANOMALY),
         ("strange", Status.ANOMALY),
         ("warm", Status.WARNING),
         ("quiet", Status.STALE),
