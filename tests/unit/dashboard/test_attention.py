@@ -42,7 +42,7 @@ def test_the_order_is_critical_anomaly_warning_silent_then_name():
         ("pump-2", Status.NORMAL),
         ("pump-10", Status.NORMAL),
     ]
-    assert [card.alerts for card in cards[:3]] == [2, 0, 1]
+    assert [card.alerts for card in cards[:4]] == [2, 1, 0, 1]
 
 
 @pytest.mark.parametrize(
