@@ -79,6 +79,12 @@ def status_of(device: DeviceLive, worst: Severity | None, *, now_ms: int) -> Sta
     return Status.NORMAL
 
 
+def standstill_ms(board: Board, *, now_ms: int) -> int | None:
+    """Return how long nothing has come of any device, where that is long: then it is not a matter of one device."""
+    newest = max((max(device.heard_ms, device.came_ms) for device in board.devices.values()), default=None)
+    return None if newest is None or now_ms - newest <= LEAST_SILENCE_MS else now_ms - newest
+
+
 def silent_after_ms(device: DeviceLive) -> int:
     """Return how long a device may be quiet: five of its usual intervals, 15 s at least."""
     points = device.points

@@ -5,13 +5,14 @@ Thin: what is shown is decided in ``attention`` and ``views``. Filters live in t
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from dashboard import address, frame, look, markup, views
 from dashboard import sources as wiring
-from dashboard.attention import assess, choose
+from dashboard.attention import assess, choose, standstill_ms
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,6 +32,9 @@ def figures(say: Texts) -> None:
     board = wiring.sources().live.board
     now_ms = frame.now_ms()
     cards = assess(board, now_ms=now_ms)
+    if standstill := standstill_ms(board, now_ms=now_ms):
+        text = say("fleet.standstill", span=look.duration(timedelta(seconds=standstill // 1000), say))
+        frame.draw(markup.notice(text), say)
     frame.draw(markup.figures_html(views.headlines(board, cards, say, now_ms=now_ms)), say)
 
 

@@ -113,7 +113,8 @@ def rates_html(seen: Seen, say: Texts) -> str:
         )
         for topic in FLOWING
     ]
-    return markup.table([say("column.topic"), say("column.per-second"), say("column.in-all")], rows)
+    titles = [say("column.topic"), say("column.per-second"), say("column.in-all")]
+    return markup.table(titles, rows, attributes=[f'data-rate="{escape(topic)}"' for topic in FLOWING])
 
 
 def reasons_html(counts: Sequence[RefusalCount], say: Texts, *, now_ms: int) -> str:

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from dashboard.attention import ANOMALY_SHOWN_MS, Status, assess, choose, natural, status_of
+from dashboard.attention import ANOMALY_SHOWN_MS, Status, assess, choose, natural, standstill_ms, status_of
 from dashboard.live import Arrival, Board, fold
 from fleetwatch.records import DetectorState, Severity, Verdict, to_millis
 from tests.unit.dashboard.factories import NOW, NOW_MS, alert, reading
@@ -73,6 +73,14 @@ def test_a_device_is_silent_by_its_own_rhythm(every_s, silent_s, status):
     events = [reading(at=NOW + timedelta(seconds=n * every_s), seq=n) for n in range(10)]
     device = board_of(*events).devices["pump-1"]
     assert status_of(device, None, now_ms=device.heard_ms + silent_s * 1000) is status
+
+
+def test_a_standstill_is_that_of_the_whole_fleet():
+    board = board_of(reading("quiet", at=NOW - timedelta(minutes=10)), reading("fresh"))
+    newest = board.devices["fresh"].came_ms
+    assert standstill_ms(board, now_ms=newest + 15_000) is None
+    assert standstill_ms(board, now_ms=newest + 20_000) == 20_000
+    assert standstill_ms(Board(), now_ms=NOW_MS) is None
 
 
 @pytest.mark.parametrize(

@@ -186,6 +186,14 @@ def test_filters_narrow_the_fleet_and_stand_in_the_address(held):
     assert 'data-device="fan-2"' in html_of(run(site="south", lang="he")), "the address is the same in every language"
 
 
+def test_a_standstill_of_the_streams_is_said_on_top_of_silent_devices(held):
+    event = reading("pump-1", at=now() - timedelta(minutes=3))
+    held.live.board = fold(Board(), [Arrival(event, to_millis(event.ingest_time))])
+    html = html_of(run())
+    assert "Nothing has come out of the streams for 3 min" in html
+    assert "Silent" in html
+
+
 def test_the_number_of_cards_is_bounded_and_the_rest_is_counted(held, monkeypatch):
     monkeypatch.setattr(views, "MAX_CARDS", 5)
     held.live.board = board_of(*(reading(f"pump-{n}", at=now()) for n in range(12)))
