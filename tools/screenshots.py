@@ -170,7 +170,7 @@ def take(  # noqa: PLR0913, PLR0917  # what, where to, how large
     if width == WIDTH and name != "fleet":  # what is below the fold belongs to the picture
         page.set_viewport_size({"width": width, "height": min(max(height, tall + 8), 1_500)})
         page.wait_for_timeout(SETTLED_MS)
-    picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    picture = Image.open(io.BytesIO(page.screenshot(timeout=120_000, animations="disabled"))).convert("RGB")
     page.close()
     picture.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)
     size = path.stat().st_size
