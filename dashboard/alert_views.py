@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from fleetwatch.records import Alert, AlertAction, Severity
 
 MAX_OPEN: Final = 20
+WITHOUT_LIMIT: Final = frozenset({RuleKind.ANOMALY, RuleKind.SURGE, RuleKind.DRIFT})
+"""Their limit is one of scores, or a fraction: what is unusual is said by the summary."""
 
 
 def acknowledged(board: Board, here: Mapping[str, AlertAction]) -> dict[str, AlertAction]:
@@ -74,8 +76,8 @@ def severity_pill(severity: Severity, say: Texts) -> str:
 
 def facts(kind: RuleKind, value: float, threshold: float, say: Texts) -> str:
     """Say what the rule compared with what."""
-    if kind is RuleKind.ANOMALY:
-        return say("alert.ANOMALY", value=look.limit(value))
+    if kind in WITHOUT_LIMIT:
+        return say(f"alert.{kind.name}", value=look.limit(value))
     return say(f"alert.{kind.name}", value=look.limit(value), limit=look.limit(threshold))
 
 

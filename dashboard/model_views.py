@@ -60,7 +60,7 @@ def types_html(catalogue: Catalogue, say: Texts) -> str:
 
 def type_html(sensor_type: str, versions: Iterable[ModelVersion], catalogue: Catalogue, say: Texts) -> str:
     """Draw the versions of one sensor type."""
-    shown: list[str] = []
+    shown: list[ModelVersion] = []
     retired = 0
     for model in versions:
         retired += model.status is ModelStatus.RETIRED
@@ -114,9 +114,11 @@ def facts_of(model: ModelVersion, compared: Compared | None, say: Texts) -> list
     found += [(word(say, "metric", one.name), look.limit(one.value)) for one in (*model.parameters, *model.metrics)]
     if compared is not None and model.status is ModelStatus.SHADOW:
         found += [
+            (say("models.beside"), compared.against),
             (say("models.compared"), look.whole(compared.readings)),
             (say("models.agreement"), f"{compared.agreement:.0%}"),
             (say("models.difference"), f"{compared.difference:.3f}"),
-            (say("models.alarm-rates"), f"{compared.alarm_rate:.2%} / {compared.alarm_rate_against:.2%}"),
+            (say("models.alarms"), f"{compared.alarm_rate:.2%}"),
+            (say("models.alarms-beside"), f"{compared.alarm_rate_against:.2%}"),
         ]
     return found

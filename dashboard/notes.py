@@ -68,6 +68,7 @@ class Notes:
     acknowledged: Mapping[str, AlertAction] = field(default_factory=dict)
     models: Mapping[tuple[str, str], Told] = field(default_factory=dict)
     comparisons: Mapping[tuple[str, str, int], ModelComparison] = field(default_factory=dict)
+    """By sensor type, version and partition: the one that includes the latest reading."""
     refusals: tuple[Refusal, ...] = ()
     """The newest, in order of time."""
 

@@ -38,16 +38,15 @@ START_BACK: Final = {
     topics.ALERTS: 2_000,
     topics.ALERT_ACTIONS: 5_000,
     topics.MODELS: 1_000_000_000,
-    topics.MODEL_COMPARISONS: 2_000,
+    topics.MODEL_COMPARISONS: 1_000_000_000,
     topics.DEAD_LETTERS: 200,
 }
 """Topics that are followed, and how many events of each partition are read again at start."""
 MAY_SKIP: Final = frozenset({topics.SCORED, topics.DETECTIONS})
 MAX_LAG: Final = 20_000
 """Events of one partition: further behind, the tail jumps to the end."""
-RECORD_OF: Final[
-    dict[str, type[ScoredReading | WindowCount | Alert | AlertAction | ModelVersion | ModelComparison | DeadLetter]]
-] = {
+_Record = ScoredReading | WindowCount | Alert | AlertAction | ModelVersion | ModelComparison | DeadLetter
+RECORD_OF: Final[dict[str, type[_Record]]] = {
     topics.SCORED: ScoredReading,
     topics.COUNTS: WindowCount,
     topics.ALERTS: Alert,

@@ -37,8 +37,9 @@ def test_the_newest_message_of_a_model_version_wins_in_any_order():
 
 def test_the_comparison_with_the_latest_reading_wins_in_any_order():
     messages = [
-        Note(comparison(0, readings=n, until=NOW + timedelta(seconds=n)), NOW_MS, n) for n in (100, 200, 300)
-    ] + [Note(comparison(1), NOW_MS, 0)]
+        Note(comparison("v2", partition=0, readings=n, until=NOW + timedelta(seconds=n)), NOW_MS, n)
+        for n in (100, 200, 300)
+    ] + [Note(comparison("v2", partition=1, readings=1_000), NOW_MS, 0)]
     for order in permutations(messages):
         found = fold_notes(Notes(), order).comparisons
         assert {key: one.readings for key, one in found.items()} == {

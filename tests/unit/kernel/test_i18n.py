@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 from fleetwatch import i18n
 
@@ -35,6 +36,21 @@ def test_hebrew_texts_are_hebrew_and_english_ones_are_not(package):
             assert any("א" <= sign <= "ת" for sign in plain) or not any(sign.isalpha() for sign in plain), key
     for key, entry in i18n.read_catalog(package, "en").items():
         assert not any("א" <= sign <= "ת" for sign in str(entry)), key
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+@pytest.mark.parametrize("language", i18n.LANGUAGES)
+def test_no_key_stands_twice(package, language):
+    """YAML would take the last one without a word."""
+
+    def look(node):
+        if isinstance(node, yaml.MappingNode):
+            names = [key.value for key, _ in node.value]
+            assert len(names) == len(set(names)), names
+            for _, value in node.value:
+                look(value)
+
+    look(yaml.compose((ROOT / package / "i18n" / f"{language}.yaml").read_text()))
 
 
 def test_the_catalogs_are_shipped_with_their_packages():
