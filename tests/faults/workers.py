@@ -46,6 +46,7 @@ def worker_environment(settings: Settings, folder: Path, port: int) -> dict[str,
     return {
         "FLEETWATCH_BOOTSTRAP_SERVERS": settings.bootstrap_servers,
         "FLEETWATCH_EMBEDDED_BROKER": str(settings.embedded_broker),
+        "FLEETWATCH_PARTITIONS": str(settings.partitions),
         "FLEETWATCH_MODELS_DIR": str(folder / "models"),
         "FLEETWATCH_HTTP_PORT": str(port),
         "FLEETWATCH_CHECKPOINT_SECONDS": "0.3",
@@ -162,6 +163,13 @@ class Crew:
     @property
     def alive(self) -> list[ForkedWorker]:
         return [worker for worker in self._all if worker.is_alive()]
+
+    def last_words(self) -> str:
+        """Return who is alive and how each one's log ends."""
+        return "\n".join(
+            f"--- {worker.log.name}, {'alive' if worker.is_alive() else 'ended'}\n{worker.log.read_text()[-1500:]}"
+            for worker in self._all[-4:]
+        )
 
     def start(self, death: Death | None = None, *, poison: str = "") -> ForkedWorker:
         """Start one more; when nobody is alive, those that died leave the group first: their session need not end."""
