@@ -165,8 +165,6 @@ KINDS: Final = {
     "worker-killed-at-random": _Kind(kill_at_random),
     # of four partitions Faust may give three workers 2, 2 and 0
     "workers-scaled-1-3-1-under-load": _Kind(scale, busy=300, partitions=6),
-        scale, busy=300, partitions=6
-    ),  # of 4 Faust may give three workers 2, 2 and 0
     # readings may come as late as the broker was away: the clock must not close their windows before
     "broker-restarted": _Kind(restart_broker, busy=100, idle_seconds=15.0),
     "stopped-worker-wakes-up": _Kind(stop_worker),
