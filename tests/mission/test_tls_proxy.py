@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -22,6 +23,7 @@ import pytest
 
 from fleetwatch.local import children
 from fleetwatch.local.ports import free_port
+from producers.gateway.tokens import make_token
 from tests import processes
 from tests.services import find_program, wait_until
 
@@ -122,6 +124,21 @@ class Proxy:
             connection.close()
 
 
+def at_once(proxy: Proxy, path: str, count: int) -> list[int]:
+    """Send requests in one write, without waiting for answers in between: a flood, however slow the machine is."""
+    with (
+        socket.create_connection(("localhost", proxy.https), timeout=20) as plain,
+        proxy.trust.wrap_socket(plain, server_hostname="localhost") as secured,
+    ):
+        secured.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() * count)
+        said = b""
+        while said.count(b"HTTP/1.1 ") < count:
+            part = secured.recv(65_536)
+            assert part, "nginx hung up"
+            said += part
+    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d+)", said)]
+
+
 @contextmanager
 def echo() -> Iterator[int]:
     """A server that tells what reached it."""
@@ -219,9 +236,9 @@ def test_large_bodies_and_floods_are_refused(proxy: Proxy) -> None:
     assert json.loads(fits.body)["body"] == 1_000_000
     assert proxy.get("/v1/readings", method="POST", body=bytes(1_100_000)).status == 413
     assert proxy.get("/", method="POST", body=bytes(100_000), Authorization=SIGNED_IN).status == 413
-    statuses = [proxy.get("/docs").status for _ in range(90)]
-    assert statuses[:50] == [200] * 50, "a page's files may come together"
-    assert statuses.count(429) > 5
+    statuses = at_once(proxy, "/docs", 400)
+    assert statuses[:50] == [200] * 50, "some may come together"
+    assert statuses.count(429) > 50
 
 
 def test_a_part_that_is_away_is_a_502_and_the_other_one_serves(folder: Path) -> None:
@@ -254,34 +271,20 @@ def test_the_setup_keeps_a_certificate_changes_a_password_and_wants_one(folder: 
 
 
 @pytest.mark.integration
-def test_the_dashboard_works_through_it_in_a_browser(
-    settings: Settings, folder: Path, tmp_path: Path, chromium: str
-) -> None:
-    """The page comes, its websocket opens over TLS, the script runs, and no rule of the headers is broken."""
-    from playwright.sync_api import expect, sync_playwright
-
-    port = free_port()
-    environment = processes.environment(settings, DASHBOARD_PORT=str(port))
-    stack = processes.running({"dashboard": ["dashboard"]}, {"dashboard": environment}, tmp_path)
-    with stack as running, Proxy(folder, dashboard=port, gateway=free_port()).running() as proxy:
+def test_dashboard_and_gateway_work_through_it(settings: Settings, folder: Path, tmp_path: Path, chromium: str) -> None:
+    """The page comes in a browser and its websocket opens; a device with a token gets its reading into Kafka."""
+    port, events = free_port(), free_port()
+    token, line = make_token("press-*", os.urandom)
+    environment = processes.environment(
+        settings, DASHBOARD_PORT=str(port), GATEWAY_PORT=str(events), GATEWAY_TOKENS=line
+    )
+    commands = {"dashboard": ["dashboard"], "gateway": ["gateway"]}
+    stack = processes.running(commands, dict.fromkeys(commands, environment), tmp_path)
+    with stack as running, Proxy(folder, dashboard=port, gateway=events).running() as proxy:
+        running["gateway"].wait_until_ready()
+        check_gateway(proxy, token)
         running["dashboard"].wait_until_ready()
-        sockets: list[str] = []
-        problems: list[str] = []
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_ARGS)
-            visit = browser.new_context(
-                ignore_https_errors=True, http_credentials={"username": USER, "password": PASSWORD}
-            )
-            page = visit.new_page()
-            page.on("websocket", lambda socket: sockets.append(socket.url))
-            page.on("console", lambda line: problems.append(line.text) if line.type == "error" else None)
-            page.on("pageerror", lambda error: problems.append(str(error)))
-            page.goto(f"http://localhost:{proxy.http}/")
-            assert page.url.startswith(f"https://localhost:{proxy.https}/"), "sent on to https"
-            expect(page.locator("[data-testid='stMain']")).to_contain_text("Fleet", timeout=20_000)
-            browser.close()
-        assert [url.split("?")[0] for url in sockets] == [f"wss://localhost:{proxy.https}/_stcore/stream"]
-        assert problems == []
+        check_page(proxy, chromium)
         assert "Rejecting WebSocket" not in running["dashboard"].log.read_text()
         refused = proxy.get(
             "/_stcore/stream",
@@ -289,3 +292,38 @@ def test_the_dashboard_works_through_it_in_a_browser(
             Sec_WebSocket_Key="dGhlIHNhbXBsZSBub25jZQ==", Origin="https://elsewhere.example",
         )  # fmt: skip
         assert refused.status == 403, "another site's page cannot open the websocket"
+
+
+def check_gateway(proxy: Proxy, token: str) -> None:
+    reading = {"device_id": "press-1", "sensor_type": "power", "site": "hall", "value": 3.5, "unit": "kW"}
+    send = {"method": "POST", "body": json.dumps(reading).encode(), "Content_Type": "application/json"}
+    assert proxy.get("/v1/readings", **send).status == 401
+    taken = proxy.get("/v1/readings", Authorization=f"Bearer {token}", **send)
+    assert taken.status == 202, taken.body
+    other = send | {"body": json.dumps(reading | {"device_id": "boiler-1"}).encode()}
+    assert proxy.get("/v1/readings", Authorization=f"Bearer {token}", **other).status == 403
+    for path, text in (("/docs", b"/v1/readings"), ("/openapi.json", b'"openapi"')):
+        described = proxy.get(path)
+        assert described.status == 200
+        assert text in described.body
+
+
+def check_page(proxy: Proxy, chromium: str) -> None:
+    """The script runs, over TLS, and no rule of the headers is broken."""
+    from playwright.sync_api import expect, sync_playwright
+
+    sockets: list[str] = []
+    problems: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_ARGS)
+        visit = browser.new_context(ignore_https_errors=True, http_credentials={"username": USER, "password": PASSWORD})
+        page = visit.new_page()
+        page.on("websocket", lambda socket: sockets.append(socket.url))
+        page.on("console", lambda line: problems.append(line.text) if line.type == "error" else None)
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.goto(f"http://localhost:{proxy.http}/")
+        assert page.url.startswith(f"https://localhost:{proxy.https}/"), "sent on to https"
+        expect(page.locator("[data-testid='stMain']")).to_contain_text("Fleet", timeout=20_000)
+        browser.close()
+    assert [url.split("?")[0] for url in sockets] == [f"wss://localhost:{proxy.https}/_stcore/stream"]
+    assert problems == []
