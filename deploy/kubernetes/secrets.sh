@@ -2,7 +2,7 @@
 # Prints the secrets that deploy/kubernetes needs, with new random passwords:
 #   DASHBOARD_PASSWORD=... deploy/kubernetes/secrets.sh | kubectl apply -f -
 # Once: the stores keep the passwords that they were made with. Needs openssl. With TELEGRAM_TOKEN and TELEGRAM_CHAT_IDS
-# ([1,2]) alerts go to Telegram; GATEWAY_TOKENS takes lines of `fleetwatch gateway token`.
+# ([1,2]), perhaps TELEGRAM_USER_IDS, alerts go to Telegram; GATEWAY_TOKENS takes lines of `fleetwatch gateway token`.
 set -eu
 if [ -z "${DASHBOARD_PASSWORD:-}" ]; then
     echo "set DASHBOARD_PASSWORD: nobody could sign in" >&2
@@ -48,3 +48,4 @@ data:
 END
 if [ -n "${TELEGRAM_TOKEN:-}" ]; then echo "  fleetwatch_telegram_token: $(in64 "$TELEGRAM_TOKEN")"; fi
 if [ -n "${TELEGRAM_CHAT_IDS:-}" ]; then echo "  fleetwatch_telegram_chat_ids: $(in64 "$TELEGRAM_CHAT_IDS")"; fi
+if [ -n "${TELEGRAM_USER_IDS:-}" ]; then echo "  fleetwatch_telegram_user_ids: $(in64 "$TELEGRAM_USER_IDS")"; fi

@@ -128,7 +128,7 @@ def test_kubectl_puts_the_same_together(way: str) -> None:
 
 @each_way
 def test_config_secrets_and_claims_that_pods_ask_for_are_there(objects: list[kustomize.Object]) -> None:
-    made = secrets(TELEGRAM_TOKEN="t", TELEGRAM_CHAT_IDS="[1]")
+    made = secrets(TELEGRAM_TOKEN="t", TELEGRAM_CHAT_IDS="[1]", TELEGRAM_USER_IDS="[2]")
     claims = named(objects, "PersistentVolumeClaim")
     for pod in kustomize.pods(objects).values():
         for volume in pod["spec"].get("volumes", []):
@@ -255,7 +255,7 @@ def environment(objects: list[kustomize.Object], container: kustomize.Object, in
 
 @each_way
 def test_variables_and_secrets_are_settings_and_fit_them(objects: list[kustomize.Object]) -> None:
-    made = secrets(TELEGRAM_TOKEN="t", TELEGRAM_CHAT_IDS="[1]")["fleetwatch"]
+    made = secrets(TELEGRAM_TOKEN="t", TELEGRAM_CHAT_IDS="[1]", TELEGRAM_USER_IDS="[2]")["fleetwatch"]
     for name, pod in ours(objects).items():
         (container,) = pod["spec"]["containers"]
         given = {key: value for key, value in environment(objects, container).items() if key.startswith("FLEETWATCH_")}
@@ -271,8 +271,8 @@ def test_variables_and_secrets_are_settings_and_fit_them(objects: list[kustomize
             given |= {item["key"].upper(): made[item["key"]] for item in volume["secret"]["items"]}
         fields: dict[str, Any] = {key.removeprefix("FLEETWATCH_").lower(): value for key, value in given.items()}
         assert fields.keys() <= Settings.model_fields.keys(), name
-        if "telegram_chat_ids" in fields:
-            fields["telegram_chat_ids"] = json.loads(fields["telegram_chat_ids"])
+        for name_of_list in {"telegram_chat_ids", "telegram_user_ids"} & fields.keys():
+            fields[name_of_list] = json.loads(fields[name_of_list])
         Settings.model_validate(fields)
 
 
