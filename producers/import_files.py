@@ -24,6 +24,7 @@ from fleetwatch import columns, topics
 from fleetwatch.avro_check import FIRST_MS, LAST_MS
 from fleetwatch.byte_column import ByteColumn
 from fleetwatch.errors import EnvironmentProblemError
+from fleetwatch.recording.disk import writing
 from fleetwatch.recording.rows import Messages
 from fleetwatch.recording.writer import RecordingWriter
 from fleetwatch.records import SensorReading, to_millis
@@ -143,17 +144,13 @@ def import_file(  # noqa: PLR0913  # one command, all named
         raise EnvironmentProblemError(f"{out} is not empty: import into a new folder")
     sorting = out / ".sorting"
     try:
-        try:
+        with writing(out, pl.exceptions.PolarsError):
             sorting.mkdir(parents=True)
             runs = SortedRuns(sorting)
             counted = _sort_rows(path, kind, mapping, runs, skip_bad=skip_bad)
             manifest = _write(_blocks(runs, are_numbered=mapping.seq is not None), out, partitions)
-        finally:
-            shutil.rmtree(sorting, ignore_errors=True)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        problem = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise EnvironmentProblemError(f"cannot write {out}: {problem}") from None
     finally:
+        shutil.rmtree(sorting, ignore_errors=True)
         with contextlib.suppress(OSError):
             out.rmdir()  # when nothing was written
     return Imported(manifest, *counted)

@@ -86,7 +86,7 @@ class Mark:
         """Return the mark among a message's headers, if there is one."""
         for name, value in headers or ():
             parts = (value or b"").decode(errors="replace").split(":")
-            if name == HEADER and len(parts) == 3 and parts[1].isdecimal() and parts[2].lstrip("-").isdecimal():
+            if name == HEADER and len(parts) == 3 and parts[1].isdecimal() and parts[2].removeprefix("-").isdecimal():
                 return Mark(parts[0], int(parts[1]), int(parts[2]))
         return None
 

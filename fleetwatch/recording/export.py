@@ -11,6 +11,7 @@ from fleetwatch import avro, avro_layout, columns, row_status
 from fleetwatch.byte_column import ByteColumn
 from fleetwatch.errors import EnvironmentProblemError
 from fleetwatch.recording import form as forms
+from fleetwatch.recording.disk import writing
 from fleetwatch.recording.reader import part_rows
 from fleetwatch.recording.rows import NO_LIMIT
 
@@ -54,10 +55,11 @@ def export(recording: Recording, topic: str, out: Path, kind: Format, advance: C
             continue
         target = out / f"{topic}-{path.stem}.{kind}"
         table = pl.concat(frames)
-        if kind == "parquet":
-            table.write_parquet(target)
-        else:
-            table.with_columns(pl.col(pl.Binary).bin.encode("hex")).write_csv(target)
+        with writing(out, pl.exceptions.ComputeError):
+            if kind == "parquet":
+                table.write_parquet(target)
+            else:
+                table.with_columns(pl.col(pl.Binary).bin.encode("hex")).write_csv(target)
         written.append(target)
     return written
 

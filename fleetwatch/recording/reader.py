@@ -11,6 +11,7 @@ import numpy as np
 from fleetwatch.errors import EnvironmentProblemError
 from fleetwatch.recording import container, manifest, rows
 from fleetwatch.recording.container import ContainerReader, DamagedError
+from fleetwatch.recording.disk import writing
 from fleetwatch.recording.manifest import Manifest, Part, Tally, Topic
 from fleetwatch.recording.writer import SUFFIX
 
@@ -190,7 +191,7 @@ def salvage(folder: Path, out: Path) -> Found:
     A block whose checksum differs is left out as a whole: which of its events are right cannot be known.
 
     Raises:
-        EnvironmentProblemError: ``out`` is there already, or ``folder`` holds no recorded file.
+        EnvironmentProblemError: ``out`` is there already, ``folder`` holds no recorded file, or the disk refuses.
 
     """
     sources = sorted(folder.glob(f"*/*{SUFFIX}"))
@@ -213,7 +214,6 @@ def salvage(folder: Path, out: Path) -> Found:
         with reader:
             topic = reader.form.topic
             target = out / topic / path.name
-            target.parent.mkdir(exist_ok=True)
             part = _copy_blocks(reader, target, found, out)
         parts.setdefault(topic, []).append(part)
         found.events[topic] = found.events.get(topic, 0) + part.tally.events
@@ -221,7 +221,8 @@ def salvage(folder: Path, out: Path) -> Found:
         topic: Topic.of(max(counts.get(topic, 0), *(max(part.tally.partitions, default=0) + 1 for part in some)), some)
         for topic, some in parts.items()
     }
-    manifest.save(out, Manifest(is_complete=True, topics=topics))
+    with writing(out):
+        manifest.save(out, Manifest(is_complete=True, topics=topics))
     return found
 
 
@@ -255,8 +256,10 @@ def _copy_blocks(reader: ContainerReader, target: Path, found: Found, out: Path)
         tally = tally.and_then(Tally.of(block_rows.columns))
         at = block.stop
     whole = b"".join(pieces)
-    target.write_bytes(whole)
-    container.blocks_path(target).write_bytes(b"".join(lines))
+    with writing(out):
+        target.parent.mkdir(exist_ok=True)
+        target.write_bytes(whole)
+        container.blocks_path(target).write_bytes(b"".join(lines))
     return Part(
         file=target.relative_to(out).as_posix(),
         bytes=len(whole),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from fleetwatch.errors import EnvironmentProblemError
 from fleetwatch.recording import container, manifest, rows
 from fleetwatch.recording.container import ContainerReader, DamagedError
+from fleetwatch.recording.disk import writing
 from fleetwatch.recording.form import form_of
 from fleetwatch.recording.manifest import Manifest, Part, Tally, Topic
 
@@ -129,11 +130,12 @@ class RecordingWriter:
         self._lock = _locked(folder)
         try:
             self._parts = self._closed_parts()
-            self._open = {topic: self._take_up(topic) for topic in self._counts}
+            with writing(folder):
+                self._open = {topic: self._take_up(topic) for topic in self._counts}
+                self._save(is_complete=False, clock_ends_ms=None)
         except BaseException:
             self._lock.close()
             raise
-        self._save(is_complete=False, clock_ends_ms=None)
 
     def __enter__(self) -> Self:
         return self
@@ -156,9 +158,18 @@ class RecordingWriter:
         return {topic: self._total(topic).events for topic in self._counts}
 
     def append(self, topic: str, messages: Messages) -> None:
-        """Write messages, those of a partition in the order of their offsets, as one block."""
+        """Write messages, those of a partition in the order of their offsets, as one block.
+
+        Raises:
+            EnvironmentProblemError: the disk refuses. What is there stays valid up to its last whole block.
+
+        """
         if len(messages) == 0:
             return
+        with writing(self.folder):
+            self._append(topic, messages)
+
+    def _append(self, topic: str, messages: Messages) -> None:
         part = self._open[topic]
         if part is not None and part.bytes >= self._part_bytes:
             self._parts[topic].append(part.close(self.folder))
@@ -169,12 +180,18 @@ class RecordingWriter:
         part.append(messages)
 
     def close(self, clock_ends_ms: int | None = None) -> Manifest:
-        """Close all files; ``clock_ends_ms`` as in the manifest."""
-        for topic, part in self._open.items():
-            if part is not None:
-                self._parts[topic].append(part.close(self.folder))
-                self._open[topic] = None
-        return self._save(is_complete=True, clock_ends_ms=clock_ends_ms)
+        """Close all files; ``clock_ends_ms`` as in the manifest.
+
+        Raises:
+            EnvironmentProblemError: the disk refuses.
+
+        """
+        with writing(self.folder):
+            for topic, part in self._open.items():
+                if part is not None:
+                    self._parts[topic].append(part.close(self.folder))
+                    self._open[topic] = None
+            return self._save(is_complete=True, clock_ends_ms=clock_ends_ms)
 
     def _total(self, topic: str) -> Tally:
         total = Topic.of(0, self._parts[topic]).total

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from enum import Enum
@@ -23,6 +24,7 @@ from fleetwatch import avro, topics
 from fleetwatch.errors import EnvironmentProblemError, RefusedError
 from fleetwatch.record_batch import Records, join
 from fleetwatch.recording import manifest
+from fleetwatch.recording.disk import writing
 from fleetwatch.recording.form import form_of
 from fleetwatch.recording.manifest import Manifest, Topic
 from fleetwatch.recording.rows import Messages, gathered
@@ -30,7 +32,7 @@ from fleetwatch.recording.writer import SUFFIX, PartWriter
 from fleetwatch.records import Action, Alert, AlertAction, GroundTruth, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from fleetwatch.byte_column import ByteColumn
@@ -124,7 +126,28 @@ class ResultsWriter:
             raise EnvironmentProblemError(f"cannot make {folder}: {error.strerror}") from None
 
     def take(self, lane: Lane, outputs: Outputs) -> None:
-        """Take outputs of a lane, in its order."""
+        """Take outputs of a lane, in its order.
+
+        Raises:
+            EnvironmentProblemError: the disk refuses.
+
+        """
+        with self._writing():
+            self._take(lane, outputs)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            with writing(self.folder):
+                yield
+        except BaseException:
+            for lane in self._lanes.values():
+                for output in lane.outputs.values():
+                    if output.part is not None:
+                        output.part.abandon()
+            raise
+
+    def _take(self, lane: Lane, outputs: Outputs) -> None:
         place = (lane.source.topic, lane.partition)
         result = self._lanes.get(place)
         if result is None:
@@ -142,7 +165,16 @@ class ResultsWriter:
                 result.alerts += [avro.decode(value, Alert) for value in values.to_list()]
 
     def close(self, recording: Recording, settings: ReplaySettings, model_versions: dict[str, str]) -> dict[str, Any]:
-        """Write everything down and return what is in ``results.json``."""
+        """Write everything down and return what is in ``results.json``.
+
+        Raises:
+            EnvironmentProblemError: the disk refuses.
+
+        """
+        with self._writing():
+            return self._close(recording, settings, model_versions)
+
+    def _close(self, recording: Recording, settings: ReplaySettings, model_versions: dict[str, str]) -> dict[str, Any]:
         lanes = [result for _, result in sorted(self._lanes.items(), key=lambda item: _lane_number(*item[0]))]
         _write_lines(self.folder / "alerts.jsonl", (plain(alert) for lane in lanes for alert in lane.alerts))
         _write_lines(self.folder / "truth.jsonl", map(plain, _records(recording, topics.TRUTH, GroundTruth)))
