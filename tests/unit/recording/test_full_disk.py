@@ -76,5 +76,6 @@ def test_salvage_and_export_say_it(recording: Path, tmp_path: Path) -> None:
 
 
 def test_a_replay_through_the_engine_says_it(recording: Path, tmp_path: Path) -> None:
+    run(Recording(recording), Settings(), tmp_path / "before", batch_size=1000)  # kernels are compiled into their cache
     with refused(tmp_path / "results"):
         run(Recording(recording), Settings(), tmp_path / "results", batch_size=1000, with_scores=True)
