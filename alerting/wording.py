@@ -76,7 +76,13 @@ def time_text(time: datetime, now: datetime) -> str:
     return time.strftime("%H:%M:%S UTC" if time.date() == now.date() else "%Y-%m-%d %H:%M:%S UTC")
 
 
-_MEASURED = {RuleKind.LEVEL: "now", RuleKind.ANOMALY: "value", RuleKind.COUNT: "counted", RuleKind.SURGE: "counted"}
+_MEASURED = {
+    RuleKind.LEVEL: "now",
+    RuleKind.ANOMALY: "value",
+    RuleKind.DRIFT: "value",
+    RuleKind.COUNT: "counted",
+    RuleKind.SURGE: "counted",
+}
 
 
 def headline(alert: Alert, say: Texts, limit: int) -> str:
@@ -109,6 +115,7 @@ def _headline_of_fields(alert: Alert, device: str, say: Texts) -> str:
         (RuleKind.LEVEL, AlertState.FIRING): ("device", "value", "limit"),
         (RuleKind.COUNT, AlertState.FIRING): ("device", "value", "limit"),
         (RuleKind.SILENCE, AlertState.FIRING): ("device", "value"),
+        (RuleKind.SURGE, AlertState.FIRING): ("device", "value"),
         (RuleKind.LEVEL, AlertState.RESOLVED): ("device", "value"),
         (RuleKind.COUNT, AlertState.RESOLVED): ("device", "limit"),
     }.get((alert.kind, alert.state), ("device",))
@@ -121,7 +128,7 @@ def facts(alert: Alert, say: Texts, said: str = "") -> list[str]:
     text_of = _seconds_text if alert.kind is RuleKind.SILENCE else value_text
     measured = _MEASURED.get(alert.kind, "silent")
     numbers = [(measured, text_of(alert.value, say))]
-    if alert.kind is not RuleKind.ANOMALY:  # there the value is the reading, and the limit is the score's
+    if alert.kind not in (RuleKind.ANOMALY, RuleKind.DRIFT):  # the value is the reading there, the limit the score's
         numbers.append(("limit", text_of(alert.threshold, say)))
     return [say(f"fact.{name}", value=number) for name, number in numbers if not _says(said, number)]
 
