@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fleetwatch.i18n import Texts
     from fleetwatch.records import Alert
 
-MOST_LISTED: Final = 12
+MOST_LISTED: Final = 10
 MOST_BUTTONS: Final = 8
 MOST_NAMES: Final = 30
 _HEADLINE: Final = 120
