@@ -17,7 +17,7 @@ os.environ.setdefault("PTB_TIMEDELTA", "true")
 
 from telegram import Bot, InlineKeyboardButton, InlineKeyboardMarkup, error
 
-from tests.fakes.bot_api import BotApi, Fault
+from tests.fakes.bot_api import BotApi, Fault, buttons
 from tests.services import wait_until
 
 CHAT = 42
@@ -181,3 +181,55 @@ async def test_callback_data_has_64_bytes(bot, length, is_taken):
     else:
         with pytest.raises(error.BadRequest, match=r"(?i)BUTTON_DATA_INVALID"):
             await bot.send_message(CHAT, "x", reply_markup=keyboard)
+
+
+async def test_the_buttons_of_a_message_alone_are_edited(api, bot):
+    first, second = (
+        InlineKeyboardMarkup([[InlineKeyboardButton(text, callback_data="ack:1")]]) for text in ("Acknowledge", "✓ Ann")
+    )
+    message = await bot.send_message(CHAT, "alert", reply_markup=first)
+    await bot.edit_message_reply_markup(CHAT, message.message_id, reply_markup=second)
+    assert buttons(api.sent[0]) == {"✓ Ann": "ack:1"}
+    assert api.sent[0].text == "alert"
+    with pytest.raises(error.BadRequest, match="is not modified"):
+        await bot.edit_message_reply_markup(CHAT, message.message_id, reply_markup=second)
+    with pytest.raises(error.BadRequest, match="to edit not found"):
+        await bot.edit_message_reply_markup(CHAT, 99, reply_markup=second)
+
+
+async def test_what_is_shown_to_who_pressed_has_two_hundred_characters(api, bot):
+    message = InlineKeyboardMarkup([[InlineKeyboardButton("x", callback_data="ack:1")]])
+    await bot.send_message(CHAT, "alert", reply_markup=message)
+    api.press(api.sent[0], "ack:1")
+    (update,) = await bot.get_updates()
+    with pytest.raises(error.BadRequest, match=r"(?i)message_too_long"):
+        await bot.answer_callback_query(update.callback_query.id, text="x" * 201)
+    assert await bot.answer_callback_query(update.callback_query.id, text="x" * 200)
+    assert api.query_answers == ["x" * 200]
+
+
+@pytest.mark.parametrize(
+    ("command", "is_taken"),
+    [(("status", "how it is"), True), (("Status!", "x"), False), (("status", ""), False), (("s" * 33, "x"), False)],
+)
+async def test_commands_of_the_menu(api, bot, command, is_taken):
+    if is_taken:
+        assert await bot.set_my_commands([command])
+        assert api.commands == [{"command": command[0], "description": command[1]}]
+    else:
+        with pytest.raises(error.BadRequest, match=r"(?i)bot_command"):
+            await bot.set_my_commands([command])
+
+
+async def test_only_the_kinds_of_updates_that_were_asked_for_come(api, bot):
+    assert await bot.get_updates(allowed_updates=["callback_query"]) == ()
+    api.say(CHAT, "hello")
+    assert await bot.get_updates() == ()
+
+
+async def test_with_a_webhook_nothing_can_be_polled(api, bot):
+    api.has_webhook = True
+    with pytest.raises(error.Conflict, match="webhook is active"):
+        await bot.get_updates()
+    await bot.delete_webhook()
+    assert await bot.get_updates() == ()

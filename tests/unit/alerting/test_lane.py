@@ -10,7 +10,7 @@ from alerting import wording
 from alerting.channels import limits_of
 from alerting.lane import Lane, Retrying, Settled
 from alerting.pacing import Limit, Pacer
-from alerting.ports import Delivered, Notice, RefusalReason, Refused, RetryAfter, RetryReason
+from alerting.ports import Delivered, Notice, RefusalReason, Refused, Reply, RetryAfter, RetryReason, State
 from alerting.render import telegram_group_html
 from fleetwatch.records import Severity
 from tests.fakes.alerts import ManualClock, ScriptedNotifier, waiting
@@ -199,3 +199,133 @@ async def test_a_storm_of_five_thousand_reaches_a_chat_within_minutes():
         await lane.step()
     assert sum(len(ids) for ids in chat.sent) == 5001
     assert clock.seconds - 1000 < 300
+
+
+# --- the outbox
+
+
+class MemoryOutbox:
+    """Keeps states in memory; ``is_away`` knows and writes nothing."""
+
+    def __init__(self, **known):
+        self.states = {(alert_id, "FIRING"): state for alert_id, state in known.items()}
+        self.is_away = False
+        self.began: list[str] = []
+
+    async def look(self, _lane, changes):
+        found = {change.key: self.states.get((change.alert.alert_id, change.told.value)) for change in changes}
+        return {key: state for key, state in found.items() if state is not None and not self.is_away}
+
+    async def begin(self, lane, changes):
+        self.began += [change.alert.alert_id for change in changes]
+        await self.end(lane, changes, None, State.UNKNOWN)
+
+    async def end(self, _lane, changes, _outcome, state):
+        if not self.is_away:
+            self.states |= {(change.alert.alert_id, change.told.value): state for change in changes}
+
+    def state(self, alert_id):
+        return self.states.get((alert_id, "FIRING"))
+
+
+class Marking(ScriptedNotifier):
+    """Remembers which changes it marked as a possible repeat."""
+
+    def compose(self, changes, now):
+        self.marked = [*getattr(self, "marked", []), *(c.alert.alert_id for c in changes if c.is_repeat)]
+        return super().compose(changes, now)
+
+
+def outbox_bench(outbox, *outcomes, group_above=None):
+    bench = Bench(*outcomes)
+    bench.notifier = Marking(outcomes, group_above=group_above, clock=bench.clock)
+    bench.lane = Lane(
+        bench.notifier,
+        bench.reports.append,
+        pacer=Pacer(),
+        shared=Pacer(),
+        clock=bench.clock,
+        random=Random(1),
+        outbox=outbox,
+    )
+    return bench
+
+
+async def test_the_outbox_decides_what_is_said_again_after_a_restart():
+    outbox = MemoryOutbox(
+        **{"1": State.SENT, "2": State.UNKNOWN, "3": State.REFUSED, "4": State.RETRYING},
+    )
+    bench = outbox_bench(outbox)
+    await bench.run(*(waiting(n) for n in range(1, 6)))
+    assert bench.notifier.sent == [("2",), ("4",), ("5",)]
+    assert bench.notifier.marked == ["2"]
+    assert bench.settled == [
+        (["1"], Delivered), (["2"], Delivered), (["3"], Refused), (["4"], Delivered), (["5"], Delivered),
+    ]  # fmt: skip
+    assert outbox.began == ["2", "4", "5"]
+    assert [outbox.state(number) for number in "12345"] == [
+        State.SENT,
+        State.SENT,
+        State.REFUSED,
+        State.SENT,
+        State.SENT,
+    ]
+
+
+async def test_no_answer_leaves_it_unknown_and_marks_the_next_try_a_no_for_now_does_not():
+    silent = RetryAfter(reason=RetryReason.TIMED_OUT, may_have_arrived=True)
+    for first, state, marked in ((silent, State.UNKNOWN, ["1"]), (DOWN, State.RETRYING, [])):
+        outbox = MemoryOutbox()
+        bench = outbox_bench(outbox, first)
+        bench.lane.add(waiting(1))
+        await bench.lane.step()
+        assert outbox.state("1") is state
+        await bench.lane.step()
+        assert outbox.state("1") is State.SENT
+        assert bench.notifier.marked == marked
+
+
+async def test_a_group_that_is_tried_one_by_one_is_not_refused_in_the_outbox():
+    outbox = MemoryOutbox()
+    bad = Refused(reason=RefusalReason.BAD_MARKUP)
+    bench = outbox_bench(outbox, bad, Delivered(), bad, group_above=1)
+    bench.lane.add(waiting(1))
+    bench.lane.add(waiting(2))
+    await bench.lane.step()
+    assert outbox.state("1") is outbox.state("2") is State.RETRYING
+    await bench.run()
+    assert (outbox.state("1"), outbox.state("2")) == (State.SENT, State.REFUSED)
+
+
+async def test_without_its_store_everything_is_sent_as_if_there_were_no_outbox():
+    outbox = MemoryOutbox(**{"1": State.SENT})
+    outbox.is_away = True
+    bench = outbox_bench(outbox)
+    await bench.run(waiting(1), waiting(2))
+    assert bench.notifier.sent == [("1",), ("2",)]
+    assert bench.notifier.marked == []
+
+
+# --- answers to people
+
+
+async def test_answers_go_after_critical_changes_and_before_the_others_and_get_old():
+    bench = Bench()
+    spoken = []
+
+    class Speaking(ScriptedNotifier):
+        async def speak(self, reply):
+            spoken.append((reply.text, len(self.sent)))
+            return Delivered()
+
+    notifier = Speaking(clock=bench.clock)
+    lane = Lane(notifier, bench.reports.append, pacer=Pacer(), shared=Pacer(), clock=bench.clock, random=Random(1))
+    lane.reply(Reply(text="too old"))
+    bench.clock.seconds += 500
+    lane.reply(Reply(text="answer"))
+    lane.add(waiting(1))
+    lane.add(waiting(2, severity=Severity.CRITICAL))
+    for _ in range(4):
+        await lane.step()
+    assert notifier.sent == [("2",), ("1",)]
+    assert spoken == [("answer", 1)]
