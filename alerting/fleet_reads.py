@@ -70,9 +70,14 @@ class FleetReads:
         """Close the connection to the cache; the database has one for each question."""
         self._cache.close()
 
-    def status(self, *, with_lag: bool) -> FleetStatus:
-        """Return how the fleet is now. Lag is asked of the broker, which takes up to a few seconds."""
+    def status(self, *, with_lag: bool, also: Alert | None = None) -> FleetStatus:
+        """Return how the fleet is now. Lag is asked of the broker, which takes up to a few seconds.
+
+        ``also`` is an alert so new that the stores may not have it yet.
+        """
         alerts = self.open_alerts()
+        if also is not None and all(alert.alert_id != also.alert_id for alert in alerts):
+            alerts.append(also)
         devices = self._first(lambda: int(self._cache.zcard("devices:last_seen")) or None, self._device_count)
         return FleetStatus(
             at=datetime.now(UTC),

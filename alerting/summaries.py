@@ -50,7 +50,7 @@ class Summaries:
         try:
             if self._reads is None:
                 self._reads = FleetReads(self._settings)
-            self._ready.put(replace(change, status=self._reads.status(with_lag=False)))
+            self._ready.put(replace(change, status=self._reads.status(with_lag=False, also=change.alert)))
         except TransientError as problem:
             log.warning("summary_not_possible", why=str(problem))
             self._ready.put(change)

@@ -151,6 +151,7 @@ def test_people_ask_acknowledge_and_mute_and_it_holds_after_a_restart(  # noqa: 
         produce(settings, alert_of("press-1", 3), alert_of("cam-gate-01", 4, **crowd, severity=Severity.CRITICAL))
         summary = wait_told(api, "cam-gate-01 has passed 200 detections").text
         assert "2 devices · 1 silent" in summary
+        assert "🔴 2 critical" in summary, "the one that caused it counts, though no sink has stored it"
         assert told(api, "cam-gate-01-4")
         assert told(api, "press-1-3") == []
         assert process.counter("muted") == 1
