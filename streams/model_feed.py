@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+import traceback
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
@@ -218,19 +219,23 @@ class ModelFeed:
 
     def _archived(self, records: list[ModelVersion]) -> list[ModelVersion]:
         """Put versions into the archive; return those for which it could not be had."""
-        left: list[ModelVersion] = []
-        if self._archive is None:
-            return left
-        for record in records:
-            artefact = self._registry.artefact(record)
-            if artefact is None:
-                continue
+        for place, record in enumerate(records):
             try:
-                self._archive.put(record, artefact)
+                self._archive_one(record)
             except FleetwatchError as error:
                 log.warning("model_not_archived", sensor_type=record.sensor_type, reason=str(error))
-                left.append(record)
-        return left
+                # the driver's error refers to itself: the artefact in its frames would stay until the garbage collector
+                # comes by, which it seldom does here
+                traceback.clear_frames(error.__traceback__)
+                if error.__context__ is not None:
+                    traceback.clear_frames(error.__context__.__traceback__)
+                return records[place:]
+        return []
+
+    def _archive_one(self, record: ModelVersion) -> None:
+        artefact = self._registry.artefact(record)
+        if self._archive is not None and artefact is not None:
+            self._archive.put(record, artefact)
 
     # --- metrics
 

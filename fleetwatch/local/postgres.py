@@ -66,6 +66,24 @@ class LocalPostgres:
         """Address for psycopg, with the password."""
         return self._url(DATABASE)
 
+    def reserve(self) -> str:
+        """Choose port and password ahead of the start; return the address that the database will have.
+
+        Should somebody else take the port until then, another one is chosen: ``url`` says which.
+
+        Raises:
+            EnvironmentProblemError: the folder cannot be written.
+
+        """
+        self._make_folder()
+        self.port = self._wanted_port or ports.free_port()
+        return self.url
+
+    def _make_folder(self) -> None:
+        # so that ROOTS_SERVANT may pass; what is in it is closed
+        self._folder = folders.make_folder(self._folder, mode=0o755)
+        self._password = folders.password_in(self._folder / "password")
+
     def _url(self, database: str) -> str:
         return f"postgresql://postgres:{self._password}@{ports.LOOPBACK}:{self.port}/{database}"
 
@@ -84,16 +102,14 @@ class LocalPostgres:
             EnvironmentProblemError: port taken, folder not writable, disk full; the text says which.
 
         """
-        self._folder = folders.make_folder(
-            self._folder, mode=0o755
-        )  # so that ROOTS_SERVANT may pass; what is in it is closed
+        self._make_folder()
         if self._wanted_port:
             ports.require_free(self._wanted_port, wanted_by="PostgreSQL", remedy="stop what listens there")
-        self._password = folders.password_in(self._folder / "password")
+        reserved = self.port
         self._make_cluster()
         _end_leftover(self._cluster)
         for attempt in range(3):  # a free port may be taken by somebody else before the server gets it
-            self.port = self._wanted_port or ports.free_port()
+            self.port = self._wanted_port or (reserved if attempt == 0 else 0) or ports.free_port()
             self._start()
             if self._wait_until_ready():
                 return self

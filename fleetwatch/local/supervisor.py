@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 import psycopg
 import redis
 from confluent_kafka import KafkaException
+from pydantic import SecretStr
 
 from fleetwatch import kafka, topics
 from fleetwatch.errors import EnvironmentProblemError
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
     from fleetwatch.local.interrupts import Interrupts
     from fleetwatch.local.lag import Look
+    from fleetwatch.local.postgres import LocalPostgres
     from fleetwatch.local.screen import Screen
     from fleetwatch.settings import Settings
 
@@ -82,6 +84,8 @@ class Supervisor:
         specs: tuple[Spec, ...] | None = None,
     ) -> None:
         self._settings = settings
+        self._given = frozenset(settings.model_fields_set)
+        self._database: LocalPostgres | None = None
         self._options = options
         self._screen = screen
         self._interrupts = interrupts
@@ -104,6 +108,7 @@ class Supervisor:
         """
         with ExitStack() as stack:
             self._start_broker(stack)
+            self._reserve_database()
             self._fleet = Fleet(self._specs, env=self._environment(), logs=self._logs)
             stack.callback(self._fleet.kill)
             self._watch_broker(stack)
@@ -171,13 +176,19 @@ class Supervisor:
             on_notice=self._notices.append,
         )
 
-    def _start_stores(self, stack: ExitStack) -> None:
-        given = self._settings.model_fields_set
-        if "database_url" not in given:
-            from fleetwatch.local.postgres import LocalPostgres  # noqa: PLC0415  # not needed with one's own
+    def _reserve_database(self) -> None:
+        """Know where the database will be: workers start before it and archive models there."""
+        if "database_url" not in self._given:
+            from fleetwatch.local import postgres  # noqa: PLC0415  # not needed with one's own
 
-            url = stack.enter_context(LocalPostgres(self._state / "postgres")).url
-            self._use("database_url", url)
+            self._database = postgres.LocalPostgres(self._state / "postgres")
+            url = SecretStr(self._database.reserve())
+            self._settings = self._settings.model_copy(update={"database_url": url})
+
+    def _start_stores(self, stack: ExitStack) -> None:
+        given = self._given
+        if self._database is not None:
+            self._use("database_url", stack.enter_context(self._database).url)
         if "redis_url" not in given:
             from fleetwatch.local.redis_server import LocalRedis  # noqa: PLC0415  # not needed with one's own
 
@@ -198,8 +209,6 @@ class Supervisor:
                 stores.empty_cache(redis_url)
 
     def _use(self, setting: str, url: str) -> None:
-        from pydantic import SecretStr  # noqa: PLC0415  # loaded with the settings anyway
-
         self._settings = self._settings.model_copy(update={setting: SecretStr(url)})
         self._fleet.set_environment(self._environment())
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
+import tracemalloc
 import uuid
 from contextlib import closing
 from dataclasses import replace
@@ -86,6 +88,27 @@ def test_a_database_that_is_away_is_one_line(kind: str) -> None:
         archive.get(kind, "v")
     assert "secret" not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_database_that_stays_away_costs_no_memory(settings: Settings, tmp_path: Path) -> None:
+    """Also where the garbage collector seldom comes by, as in a worker: it is tried again every minute, for ever."""
+    here = on_host(settings, tmp_path, f"postgresql://postgres@127.0.0.1:{free_port()}/x")
+    registry = ModelRegistry(tmp_path)
+    records = [registry.train(name, sample().rows, NOW)[0] for name in ("one", "two")]
+    feed = ModelFeed(here, registry, ModelArchive.of(here))
+    size = len(registry.artefact(records[0]) or b"")
+    assert size > 100_000
+    assert feed._archived(records) == records
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        for _ in range(10):
+            assert feed._archived(records) == records
+        assert tracemalloc.get_traced_memory()[0] < size
+    finally:
+        tracemalloc.stop()
+        gc.enable()
 
 
 def test_a_host_fetches_what_another_one_trained(
