@@ -65,7 +65,8 @@ def test_every_page_is_live_and_keeps_its_place(  # noqa: PLR0915  # one visit f
             topics.ALERTS,
             alert(alert_id, at=now(), device_id=sensor, severity=Severity.CRITICAL, summary=summary),
         )
-        feed.send(topics.MODELS, model(version), key=f"temperature/{version}")
+        kind = unique("kind")  # models of other tests are in the topic too
+        feed.send(topics.MODELS, model(version, sensor_type=kind), key=f"{kind}/{version}")
         feed.send(topics.DEAD_LETTERS, dead_letter(detail=summary, at=now()))
 
         # Fleet: a value moves on without a reload, filter and scroll position stay

@@ -47,7 +47,7 @@ def test_every_page_stands_from_right_to_left_with_ids_and_numbers_in_order(
     feed.send(topics.SCORED, reading(sensor, at=now(), seq=2, value=-4.25, unit="Cel"))
     feed.send(topics.DETECTIONS, *(detection(camera, at=now(), seq=n) for n in range(3)))
     feed.send(topics.ALERTS, alert(unique("a"), at=now(), device_id=sensor, severity=Severity.CRITICAL))
-    feed.send(topics.MODELS, model(version), key=version)
+    feed.send(topics.MODELS, model(version, sensor_type=unique("kind")), key=version)
     feed.send(topics.DEAD_LETTERS, dead_letter(at=now()))
     with (
         running(settings, tmp_path / "log", DATABASE_URL=postgres_url, REDIS_URL=redis_url) as board,
