@@ -60,9 +60,10 @@ def up(
     preflight.check_python()
     import json
     import logging
+    from contextlib import ExitStack
 
     from fleetwatch.local.interrupts import Interrupts
-    from fleetwatch.local.ports import free_port, is_free, require_free
+    from fleetwatch.local.ports import claim_ports
     from fleetwatch.local.screen import make_screen
     from fleetwatch.local.supervisor import Options, Supervisor, prepare
     from fleetwatch.logs import configure_logs
@@ -83,20 +84,14 @@ def up(
         replayed=frozenset(entry.device_id for entry in series),
     )
     folder = prepare(settings, options)
-    with preflight.locked(folder), (folder / "logs" / "up.log").open("w") as log, Interrupts() as interrupts:
+    with ExitStack() as claims, Interrupts() as interrupts:
+        claims.enter_context(preflight.locked(folder))
+        log = claims.enter_context((folder / "logs" / "up.log").open("w"))
         configure_logs(level=settings.log_level, json=settings.log_format == "json", service="up")
         for handler in logging.getLogger().handlers:
             if isinstance(handler, logging.StreamHandler):
                 handler.setStream(log)
-        if settings.dashboard_port == 0:
-            settings = settings.model_copy(update={"dashboard_port": free_port()})
-        remedy = "stop what listens there, or choose another --dashboard-port"
-        require_free(settings.dashboard_port, wanted_by="the dashboard", remedy=remedy)
-        is_chosen = "gateway_port" in settings.model_fields_set and settings.gateway_port != 0
-        if not is_chosen and (settings.gateway_port == 0 or not is_free(settings.gateway_port)):
-            settings = settings.model_copy(update={"gateway_port": free_port()})
-        remedy = "stop what listens there, or choose another --gateway-port"
-        require_free(settings.gateway_port, wanted_by="the gateway", remedy=remedy)
+        settings = claim_ports(settings, claims)
         screen = make_screen(plain=as_json)
         try:
             supervisor = Supervisor(settings, options, screen=screen, interrupts=interrupts)

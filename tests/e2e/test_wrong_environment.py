@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fleetwatch.local.ports import free_port
-from tests.e2e.stack import processes_of, up_command, wait_until_gone
+from tests.e2e.stack import Up, processes_of, up_command, wait_until_gone
+from tests.services import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,6 +74,21 @@ def test_dashboard_port_taken(tmp_path: Path) -> None:
         line = run_up(tmp_path, "--dashboard-port", port)
     assert f"port {port} for the dashboard" in line
     assert "--dashboard-port" in line
+
+
+def test_of_two_that_start_at_once_for_one_dashboard_port_one_runs_and_one_says_why_not(tmp_path: Path) -> None:
+    """Neither listens yet: the dashboard is the last process to start."""
+    arguments = ("--no-producers", "--json", "--dashboard-port", str(free_port()))
+    with Up(tmp_path / "a", *arguments) as one, Up(tmp_path / "b", *arguments) as two:
+        both = (one, two)
+        wait_until(lambda: any(up.process.poll() is not None for up in both), what="one of them giving way")
+        loser, winner = sorted(both, key=lambda up: up.process.poll() is None)
+        assert loser.wait(timeout=5) == 2, loser.report()
+        assert loser.stderr.count("\n") == 1, loser.stderr
+        assert "for the dashboard cannot be used (a `fleetwatch up` has it): " in loser.stderr
+        wait_until_gone(loser.state_dir)
+        winner.wait_for_line("embedded broker")
+        assert winner.process.poll() is None, winner.report()
 
 
 def test_state_directory_not_writable(tmp_path: Path) -> None:
