@@ -206,10 +206,24 @@ def _wait_for_topics(admin: AdminClient, names: set[str], timeout: float = 60.0)
 
 def partitions_of(client: Consumer | Producer | AdminClient, topic: str) -> list[int]:
     """Return the partition numbers of a topic, none when it does not exist."""
-    metadata = client.list_topics(topic, timeout=10).topics.get(topic)
-    if metadata is None or metadata.error is not None:
-        return []
-    return sorted(metadata.partitions)
+    return partitions_by_topic(client, [topic])[topic]
+
+
+def partitions_by_topic(
+    client: Consumer | Producer | AdminClient, names: Iterable[str], *, timeout: float = 10.0
+) -> dict[str, list[int]]:
+    """Return the partition numbers of topics, none of one that does not exist.
+
+    Asks for all topics: a question for one by its name makes it, on the mock cluster and where brokers make topics.
+
+    Raises:
+        KafkaException: the broker did not answer in time.
+
+    """
+    there = client.list_topics(timeout=timeout).topics
+    return {
+        name: sorted(there[name].partitions) if name in there and there[name].error is None else [] for name in names
+    }
 
 
 def watermarks(consumer: Consumer, topic: str, partition: int, *, patience: float = 10.0) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from confluent_kafka import OFFSET_END, Consumer, KafkaError, TopicPartition
+from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
 
 from fleetwatch import kafka
 from fleetwatch.errors import EnvironmentProblemError
@@ -31,6 +31,9 @@ BLOCK_EVENTS: Final = 4096
 BLOCK_SECONDS: Final = 1.0
 """What came is written at the latest after so long."""
 FETCH_EVENTS: Final = 10_000
+LOOK_SECONDS: Final = 5.0
+"""So often the recorder looks whether topics have new partitions."""
+LOOK_PATIENCE: Final = 2.0
 PATIENCE: Final = 60.0
 """Seconds without an answer of the broker after which a recording with an end gives up."""
 
@@ -123,6 +126,7 @@ class Recorder:
         self._next: dict[Place, int] = {}
         self._at_end: set[Place] = set()
         self._heard = time.monotonic()
+        self._look_at = time.monotonic() + LOOK_SECONDS
 
     def close(self) -> None:
         """Leave the broker."""
@@ -134,7 +138,7 @@ class Recorder:
         end = self._plan.end
         ends = self._ends(end, begins) if end is not None and not _is_ahead(end) else None
         self._consumer.assign([TopicPartition(topic, number, offset) for (topic, number), offset in begins.items()])
-        self._next = {place: offset for place, offset in begins.items() if offset >= 0}
+        self._next = dict(begins)
         self._service.ready("recording")
         for_seconds = self._plan.for_seconds
         deadline = None if for_seconds is None else time.monotonic() + for_seconds
@@ -142,7 +146,10 @@ class Recorder:
             if deadline is not None and time.monotonic() >= deadline:
                 break
             if ends is None and end is not None and not _is_ahead(end):
+                self._take_up_added(begins)
                 ends = self._ends(end, begins)
+            elif ends is None and time.monotonic() >= self._look_at:
+                self._take_up_added(begins)
             asked_ms = int(time.time() * 1000)
             self._take(self._consumer.consume(FETCH_EVENTS, 0.1), ends)
             self._flush(only_due=True)
@@ -202,39 +209,71 @@ class Recorder:
 
     def _begins(self) -> dict[Place, int]:
         begins: dict[Place, int] = {}
-        for topic in self._plan.topics:
+        fresh: list[Place] = []
+        added: list[Place] = []
+        for topic, numbers in kafka.partitions_by_topic(self._consumer, self._plan.topics).items():
             kept = self._writer.next_offsets(topic)
-            for number in kafka.partitions_of(self._consumer, topic):
-                begins[topic, number] = kept.get(number, -1)
+            for number in numbers:
+                if number not in kept:
+                    (added if kept else fresh).append((topic, number))
+                    continue
+                begins[topic, number] = kept[number]
                 _, high = kafka.watermarks(self._consumer, topic, number, patience=PATIENCE)
-                if begins[topic, number] > high:
+                if kept[number] > high:
                     raise EnvironmentProblemError(
                         f"{topic} was made anew: its partition {number} ends at {high}, but the recording goes to "
-                        f"{begins[topic, number]}. Record into another folder."
+                        f"{kept[number]}. Record into another folder."
                     )
-        fresh = [place for place, offset in begins.items() if offset < 0]
-        return begins | self._resolve(self._plan.begin, fresh, is_end=False)
+        begins |= self._resolve(self._plan.begin, fresh) | self._resolve(self._begin_of_added, added)
+        self._writer.begin(begins)
+        return begins
+
+    @property
+    def _begin_of_added(self) -> At:
+        """Where partitions begin that came after the recording: nothing of them is older than its ``now``."""
+        return At(word="start") if self._plan.begin.word else self._plan.begin
+
+    def _take_up_added(self, begins: dict[Place, int]) -> None:
+        """Read partitions that were added to topics since, too; a broker that does not answer is asked again."""
+        self._look_at = time.monotonic() + LOOK_SECONDS
+        try:
+            there = kafka.partitions_by_topic(self._consumer, self._plan.topics, timeout=LOOK_PATIENCE)
+            added = [(topic, number) for topic in there for number in there[topic] if (topic, number) not in begins]
+            if not added:
+                return
+            starts = self._resolve(self._begin_of_added, added, patience=LOOK_PATIENCE)
+        except KafkaException as error:
+            log.warning("partitions_not_known", error=str(error.args[0]))
+            return
+        self._writer.begin(starts)
+        self._consumer.incremental_assign([TopicPartition(*place, offset) for place, offset in starts.items()])
+        begins.update(starts)
+        self._next.update(starts)
+        log.info("partitions_added", partitions=[f"{topic}/{number}" for topic, number in added])
 
     def _ends(self, end: At, begins: Mapping[Place, int]) -> dict[Place, int]:
         return self._resolve(end, list(begins), is_end=True)
 
-    def _resolve(self, at: At, places: list[Place], *, is_end: bool) -> dict[Place, int]:
+    def _resolve(
+        self, at: At, places: list[Place], *, is_end: bool = False, patience: float = PATIENCE
+    ) -> dict[Place, int]:
         """Return the offsets that are meant; beyond what is there, the end."""
         if at.time_ms is not None and self._settings.embedded_broker:
             raise EnvironmentProblemError("the embedded broker finds no offsets by time: give start, now or an offset")
+        there = {place: kafka.watermarks(self._consumer, *place, patience=patience) for place in places}
         found: dict[Place, int] = {}
-        if at.time_ms is not None and places:
+        if at.time_ms is not None and places:  # after the ends were asked: what comes in between lies behind them
             asked = [TopicPartition(topic, number, at.time_ms) for topic, number in places]
-            answers = self._consumer.offsets_for_times(asked, timeout=PATIENCE)
+            answers = self._consumer.offsets_for_times(asked, timeout=patience)
             found = {(answer.topic, answer.partition): answer.offset for answer in answers}
-        for place in places:
-            low, high = kafka.watermarks(self._consumer, *place, patience=PATIENCE)
+        for place, (low, high) in there.items():
             offset = found.get(place, at.offset)
             if offset is None:
                 offset = low if at.word == "start" and not is_end else high
             elif offset == OFFSET_END:
                 offset = high
-            found[place] = min(max(offset, low), high) if not is_end or at.offset is None else max(offset, low)
+            is_too_far = at.offset is not None and not is_end and offset > high
+            found[place] = high if is_too_far else max(offset, low)
         return found
 
 
@@ -251,7 +290,7 @@ def record(settings: Settings, service: Service, plan: Plan, folder: Path) -> Ma
 
     """
     admin = kafka.connect(settings)
-    counts = {topic: len(kafka.partitions_of(admin, topic)) for topic in plan.topics}
+    counts = {topic: len(numbers) for topic, numbers in kafka.partitions_by_topic(admin, plan.topics).items()}
     for topic, count in counts.items():
         if count == 0:
             raise EnvironmentProblemError(f"topic {topic} does not exist at {settings.bootstrap_servers}")

@@ -16,7 +16,7 @@ from fleetwatch.errors import EnvironmentProblemError
 from fleetwatch.recording import kernels
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -95,20 +95,24 @@ class Part(_Strict):
 
 
 class Topic(_Strict):
-    """The files of one topic in order; ``partitions`` is how many the topic has."""
+    """The files of one topic in order; ``partitions`` is how many the topic has.
+
+    ``begins`` are the offsets from which a recorder read on first, by partition, also where nothing has come since.
+    """
 
     partitions: int
+    begins: dict[int, int] = {}
     parts: tuple[Part, ...] = ()
     total: Tally
 
     @staticmethod
-    def of(partitions: int, parts: Iterable[Part]) -> Topic:
+    def of(partitions: int, parts: Iterable[Part], begins: Mapping[int, int] | None = None) -> Topic:
         """Sum the files up."""
         parts = tuple(parts)
         total = Tally()
         for part in parts:
             total = total.and_then(part.tally)
-        return Topic(partitions=partitions, parts=parts, total=total)
+        return Topic(partitions=partitions, begins=dict(sorted((begins or {}).items())), parts=parts, total=total)
 
 
 class Manifest(_Strict):

@@ -127,6 +127,7 @@ class RecordingWriter:
     ) -> None:
         self.folder, self._part_bytes, self._level = folder, part_bytes, level
         self._counts = dict(partition_counts)
+        self._begins: dict[str, dict[int, int]] = {}
         self._lock = _locked(folder)
         try:
             self._parts = self._closed_parts()
@@ -149,8 +150,22 @@ class RecordingWriter:
         self._lock.close()
 
     def next_offsets(self, topic: str) -> dict[int, int]:
-        """Return one past the last offset that is kept of each partition."""
-        return {number: span.last + 1 for number, span in self._total(topic).partitions.items()}
+        """Return one past the last offset that is kept of each partition; where nothing is, where it began."""
+        kept = {number: span.last + 1 for number, span in self._total(topic).partitions.items()}
+        return self._begins.get(topic, {}) | kept
+
+    def begin(self, begins: Mapping[tuple[str, int], int]) -> None:
+        """Note from where partitions (topic and number) are read on; those that are known already stay as they are.
+
+        Raises:
+            EnvironmentProblemError: the disk refuses.
+
+        """
+        for (topic, number), offset in begins.items():
+            self._begins.setdefault(topic, {}).setdefault(number, offset)
+            self._counts[topic] = max(self._counts[topic], number + 1)
+        with writing(self.folder):
+            self._save(is_complete=False, clock_ends_ms=None)
 
     @property
     def events(self) -> dict[str, int]:
@@ -212,6 +227,7 @@ class RecordingWriter:
                 raise EnvironmentProblemError(f"{self.folder} has recorded files, but no manifest: salvage it first")
             return {topic: [] for topic in self._counts}
         old = manifest.load(self.folder)
+        self._begins = {topic: dict(facts.begins) for topic, facts in old.topics.items()}
         for topic in sorted(old.topics.keys() - self._counts.keys()):
             self._counts[topic] = old.topics[topic].partitions
         return {topic: list(old.topics[topic].parts) if topic in old.topics else [] for topic in self._counts}
@@ -229,7 +245,10 @@ class RecordingWriter:
         found = Manifest(
             is_complete=is_complete,
             clock_ends_ms=clock_ends_ms,
-            topics={topic: Topic.of(self._counts[topic], self._parts[topic]) for topic in sorted(self._counts)},
+            topics={
+                topic: Topic.of(self._counts[topic], self._parts[topic], self._begins.get(topic))
+                for topic in sorted(self._counts)
+            },
         )
         manifest.save(self.folder, found)
         return found

@@ -9,10 +9,12 @@ import subprocess
 import sys
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import NewPartitions
 
 from fleetwatch import avro, kafka, topics
 from fleetwatch.errors import EnvironmentProblemError
@@ -20,7 +22,9 @@ from fleetwatch.recording import reader
 from fleetwatch.recording.reader import Recording
 from fleetwatch.records import SensorReading, from_millis
 from fleetwatch.service import Service
+from producers.dead_letters import original
 from producers.record import At, Plan, parse_at, record
+from tests.services import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -152,11 +156,68 @@ def test_a_recording_may_end_at_a_time_to_come(kafka_settings: Settings, tmp_pat
     assert time.time() * 1000 >= end
 
 
-def test_a_missing_topic_and_a_wrong_time_are_one_line(kafka_settings: Settings, tmp_path: Path):
-    with pytest.raises(EnvironmentProblemError, match="topic nowhere does not exist"):
-        run(kafka_settings, tmp_path / "rec", "nowhere")
+def test_a_missing_topic_is_one_line_and_is_not_made_by_asking(any_settings: Settings, tmp_path: Path):
+    """Both brokers make a topic when they are asked for it by its name (Apache Kafka where it is set up so)."""
+    name = f"nope-{uuid.uuid4().hex[:10]}"
+    environment = os.environ | {
+        "FLEETWATCH_BOOTSTRAP_SERVERS": any_settings.bootstrap_servers,
+        "FLEETWATCH_EMBEDDED_BROKER": str(any_settings.embedded_broker).lower(),
+    }
+    command = [sys.executable, "-m", "fleetwatch.cli.main", "record", "--topics", name, "--out", str(tmp_path / "rec")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2, done.stderr
+    line = f"fleetwatch: topic {name} does not exist at {any_settings.bootstrap_servers}"
+    assert done.stderr.splitlines()[-1].startswith(line)
+    assert not (tmp_path / "rec").exists()
+    assert original(any_settings, (name, 0, 0)) is None
+    assert name not in kafka.connect(any_settings).list_topics(timeout=10).topics
+
+
+def test_a_wrong_time_is_one_line():
     with pytest.raises(EnvironmentProblemError, match="--from yesterday: give start, now, an offset, or a time"):
         parse_at("yesterday", "--from")
+
+
+def test_partitions_that_are_added_are_recorded_from_their_start(
+    kafka_settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """While it runs, though only events of now on are wanted, and where they came between two runs."""
+    topic, folder = new_topic(kafka_settings), tmp_path / "rec"
+    monkeypatch.setattr("producers.record.LOOK_SECONDS", 0.5)
+    admin = kafka.connect(kafka_settings)
+    produce(kafka_settings, topic, 300)
+
+    def add_partitions(total: int) -> None:
+        admin.create_partitions([NewPartitions(topic, total)])[topic].result(30)
+        wait_until(lambda: len(kafka.partitions_of(admin, topic)) == total, what="the partitions")
+
+    with Service("record", host="127.0.0.1", port=0) as service, ThreadPoolExecutor(1) as pool:
+        running = pool.submit(record, kafka_settings, service, Plan((topic,), At(word="now")), folder)
+        wait_until(lambda: service.status.ready, what="the recorder")
+        add_partitions(6)
+        produce(kafka_settings, topic, 700, first=300)
+        wait_until(lambda: service.status.counters.get("recorded") == 700, what="all events recorded", timeout=30)
+        service.stopping.set()
+        manifest = running.result(30)
+    assert manifest.topics[topic].partitions == 6
+    assert manifest.topics[topic].total.partitions.keys() >= {4, 5}
+    add_partitions(7)
+    produce(kafka_settings, topic, 300, first=1000)
+    assert run(kafka_settings, folder, topic, begin=At(word="now")).topics[topic].total.events == 1000
+    there = of_topic(kafka_settings, topic)
+    recorded = of_recording(folder, topic)
+    assert recorded == {place: there[place] for place in recorded}
+    assert reader.verify(folder).problems == []
+
+
+def test_what_begins_now_goes_on_where_it_began_even_if_nothing_had_come(any_settings: Settings, tmp_path: Path):
+    """What comes between two runs of ``--from now`` is in the recording, also in partitions that were silent before."""
+    topic = new_topic(any_settings)
+    produce(any_settings, topic, 100)
+    assert run(any_settings, tmp_path / "rec", topic, begin=At(word="now")).topics[topic].total.events == 0
+    produce(any_settings, topic, 200, first=100)
+    assert run(any_settings, tmp_path / "rec", topic, begin=At(word="now")).topics[topic].total.events == 200
+    assert reader.verify(tmp_path / "rec").problems == []
 
 
 @pytest.mark.parametrize("kills", [2])
