@@ -40,6 +40,8 @@ from tests.unit.sinks.samples import scored
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from sinks.store import Store
+
 BATCH = 20_000
 SKEW_MS = 10**12
 START_MS = 1_780_000_000_000
@@ -82,18 +84,23 @@ def batches(events: list[Event]) -> Iterator[list[Event]]:
         yield events[start : start + BATCH]
 
 
-# --- The database
-
-
-def sink_into_database(url: str, events: list[Event]) -> float:
-    store = TimescaleStore(SecretStr(url))
-    store.open()
+def write_all(store: Store, events: list[Event]) -> float:
+    """Return the seconds that decoding and writing take, and close the store."""
     began = time.perf_counter()
     for batch in batches(events):
         store.write(decode_all(batch, SKEW_MS)[0], "bench")
     seconds = time.perf_counter() - began
     store.close()
     return seconds
+
+
+# --- The database
+
+
+def sink_into_database(url: str, events: list[Event]) -> float:
+    store = TimescaleStore(SecretStr(url))
+    store.open()
+    return write_all(store, events)
 
 
 def executemany(url: str, rows: list[tuple[Any, ...]]) -> float:
@@ -162,12 +169,7 @@ def sink_into_cache(url: str, events: list[Event]) -> float:
     store = RedisStore(SecretStr(url))
     store.open()
     store.stored_offsets([], "bench")
-    began = time.perf_counter()
-    for batch in batches(events):
-        store.write(decode_all(batch, SKEW_MS)[0], "bench")
-    seconds = time.perf_counter() - began
-    store.close()
-    return seconds
+    return write_all(store, events)
 
 
 def bare_pipeline(url: str, events: list[Event]) -> float:

@@ -233,7 +233,9 @@ def copy_rows(cursor: psycopg.Cursor[tuple[Any, ...]], table: RowTable, rows: It
 
 def take_over(cursor: psycopg.Cursor[tuple[Any, ...]], table: Table, statement: str) -> None:
     """Write what was staged into the table."""
-    cursor.execute(sql.load("upserts")[statement].format(columns=table.columns).encode())
+    upserts = sql.load("upserts")
+    text = upserts[statement].replace("{window_counts}", upserts["window_counts"])  # with rollups it is part of one
+    cursor.execute(text.format(columns=table.columns).encode())
 
 
 def _in_columns(devices: list[DeviceRow]) -> dict[str, list[Any]]:

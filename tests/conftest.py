@@ -25,6 +25,7 @@ from tests.services import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from fleetwatch.local.kafka_server import KafkaServer
     from fleetwatch.settings import Settings
 
 
@@ -75,6 +76,21 @@ def kafka_broker(short_tmp: Path) -> Iterator[str]:
             unavailable(str(problem))
         _ensure_topics(server.bootstrap_servers, embedded=False)
         yield server.bootstrap_servers
+
+
+@pytest.fixture
+def own_kafka(tmp_path: Path) -> Iterator[KafkaServer]:
+    """An Apache Kafka that the test may stop and start."""
+    from fleetwatch.errors import EnvironmentProblemError
+    from fleetwatch.local.kafka_server import KafkaServer
+
+    server = KafkaServer(tmp_path / "kafka")
+    try:
+        server.start()
+    except EnvironmentProblemError as problem:
+        unavailable(str(problem))
+    yield server
+    server.stop()
 
 
 @pytest.fixture(params=["embedded", "kafka"])

@@ -40,23 +40,7 @@ WHERE NOT window_counts.is_final
 -- name: window_counts_and_rollups
 -- As above, and each window that became final is added to its minute and its hour, in the same statement: exactly once.
 WITH changed AS (
-    INSERT INTO window_counts ({columns})
-    SELECT DISTINCT ON (scope, key, window_start, window_end, source_topic, source_partition) {columns}
-    FROM stage_window_counts
-    ORDER BY scope, key, window_start, window_end, source_topic, source_partition,
-             is_final DESC, included_offset DESC
-    ON CONFLICT (scope, key, window_start, window_end, source_topic, source_partition) DO UPDATE SET
-        count = excluded.count,
-        sum = excluded.sum,
-        sum_of_squares = excluded.sum_of_squares,
-        min = excluded.min,
-        max = excluded.max,
-        late_count = excluded.late_count,
-        included_offset = excluded.included_offset,
-        is_final = excluded.is_final,
-        stored_at = clock_timestamp()
-    WHERE NOT window_counts.is_final
-      AND (excluded.is_final, excluded.included_offset) > (window_counts.is_final, window_counts.included_offset)
+    {window_counts}
     RETURNING *
 ), minutes AS (
     INSERT INTO counts_1m (bucket, scope, key, source_topic, source_partition,

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from fleetwatch import columns
+from fleetwatch import columns, topics
 from fleetwatch.record_batch import Records
-from fleetwatch.records import SensorReading
+from fleetwatch.records import ScoredReading, SensorReading, Verdict
 from streams.batch import ActiveModel, Outputs, RawBatch
 from streams.detectors import isolation_forest
-from streams.lane import Lane
+from streams.lane import Lane, LaneSettings
+from streams.lane_outputs import symbols
 from streams.training import TrainingSamples
+from streams.tuning import Detector, Tuning, Tunings
+from streams.windows import WindowRules
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +23,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fleetwatch.byte_column import ByteColumn
-    from streams.lane import LaneSettings
+
+WARM_UP: Final = 40
+_ANOMALY: Final = symbols("scored_reading", "verdict")[Verdict.ANOMALY]
 
 
 class Engine:
@@ -63,6 +68,30 @@ class Engine:
         for lane in self._lanes.values():
             out.extend(lane.advance(until_ms, until_ms))
         return out
+
+
+def benchmark_engine(tuning: Tuning, voters: Sequence[Detector], calibration: int) -> Engine:
+    """Return an engine without rules; a batch model, where one votes, is trained on the calibration's readings."""
+    settings = LaneSettings(
+        windows=WindowRules(size_ms=10_000, grace_ms=5_000, out_of_orderness_ms=2_000),
+        rules=(),
+        max_skew_ms=300_000,
+        warm_up=WARM_UP,
+        tunings=Tunings(detectors=tuple(voters), default=tuning),
+    )
+    return Engine(settings, training_sample=max(calibration - WARM_UP, 0) if "isolation-forest" in voters else 0)
+
+
+def alarms_of(
+    engine: Engine, device: str, values: Sequence[bytes | None], times_ms: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Fold the next readings of a device in; return the ``seq`` of those with the verdict ANOMALY."""
+    keys = [device.encode()] * len(values)
+    sent = engine.feed(topics.READINGS, keys, values, times_ms).messages
+    scored = [value for topic, _, value in sent if topic == topics.SCORED]
+    batch = columns.decode_batch(scored, keys[: len(scored)], ScoredReading)
+    is_alarm = batch.numbers("verdict") == _ANOMALY
+    return batch.numbers("seq")[np.flatnonzero(is_alarm)]
 
 
 def encode_readings(

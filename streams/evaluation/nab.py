@@ -16,15 +16,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from fleetwatch import columns, topics
 from fleetwatch.errors import EnvironmentProblemError
-from fleetwatch.records import ScoredReading, Verdict, to_millis
-from streams.evaluation.engine import Engine, encode_readings
+from fleetwatch.records import to_millis
+from streams.evaluation.engine import alarms_of, benchmark_engine, encode_readings
 from streams.evaluation.nab_score import PROFILES, normalised, probation, score_series
-from streams.lane import LaneSettings
-from streams.lane_outputs import symbols
-from streams.tuning import VOTERS, Detector, Tuning, Tunings
-from streams.windows import WindowRules
+from streams.tuning import VOTERS, Detector, Tuning
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -36,8 +32,6 @@ if TYPE_CHECKING:
 
 STRICTNESS: Final = tuple(round(0.1 * step, 1) for step in range(-8, 13))
 """Thresholds that are tried for the best one, relative to the shipped one."""
-WARM_UP: Final = 40
-_ANOMALY: Final = symbols("scored_reading", "verdict")[Verdict.ANOMALY]
 
 
 @dataclass(frozen=True)
@@ -108,26 +102,10 @@ def detect(series: Series, *, strictness: float = 0.0, voters: Sequence[Detector
     """Return the rows of a series at which the engine alarms."""
     calibration = probation(len(series))
     tuning = Tuning(calibration=max(calibration, 20), ready_after=max(calibration, 20), strictness=strictness)
-    engine = Engine(
-        LaneSettings(
-            windows=WindowRules(size_ms=10_000, grace_ms=5_000, out_of_orderness_ms=2_000),
-            rules=(),
-            max_skew_ms=300_000,
-            warm_up=WARM_UP,
-            tunings=Tunings(detectors=tuple(voters), default=tuning),
-        ),
-        training_sample=max(calibration - WARM_UP, 0) if "isolation-forest" in voters else 0,
-    )
-    key = series.name.encode()
+    engine = benchmark_engine(tuning, voters, calibration)
     alarms: list[int] = []
-    for start, stop in ((0, calibration), (calibration, len(series))):
-        part = slice(start, stop)
-        count = stop - start
-        out = engine.feed(topics.READINGS, [key] * count, series.messages[part], series.times[part])
-        values = [value for topic, _, value in out.messages if topic == topics.SCORED]
-        scored = columns.decode_batch(values, [key] * len(values), ScoredReading)
-        anomalies = scored.numbers("verdict") == _ANOMALY
-        alarms += scored.numbers("seq")[np.flatnonzero(anomalies)].tolist()
+    for part in (slice(0, calibration), slice(calibration, len(series))):
+        alarms += alarms_of(engine, series.name, series.messages[part], series.times[part]).tolist()
     return alarms
 
 

@@ -14,14 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from fleetwatch import columns, topics
 from fleetwatch.errors import EnvironmentProblemError
-from fleetwatch.records import ScoredReading, Verdict, to_millis
-from streams.evaluation.engine import Engine, encode_readings
-from streams.lane import LaneSettings
-from streams.lane_outputs import symbols
-from streams.tuning import VOTERS, Detector, Tuning, Tunings
-from streams.windows import WindowRules
+from fleetwatch.records import to_millis
+from streams.evaluation.engine import alarms_of, benchmark_engine, encode_readings
+from streams.tuning import VOTERS, Detector, Tuning
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,9 +28,7 @@ if TYPE_CHECKING:
     from fleetwatch.byte_column import ByteColumn
 
 CALIBRATION: Final = 400
-WARM_UP: Final = 40
 _LABELS: Final = ("datetime", "anomaly", "changepoint")
-_ANOMALY: Final = symbols("scored_reading", "verdict")[Verdict.ANOMALY]
 
 
 @dataclass(frozen=True)
@@ -91,24 +85,11 @@ def _load_run(path: Path, name: str) -> Run:
 
 def detect(run: Run, *, voters: Sequence[Detector] = VOTERS) -> NDArray[np.bool_]:
     """Return which rows of a run the engine alarms about."""
-    engine = Engine(
-        LaneSettings(
-            windows=WindowRules(size_ms=10_000, grace_ms=5_000, out_of_orderness_ms=2_000),
-            rules=(),
-            max_skew_ms=300_000,
-            warm_up=WARM_UP,
-            tunings=Tunings(detectors=tuple(voters), default=Tuning(calibration=CALIBRATION)),
-        ),
-        training_sample=CALIBRATION - WARM_UP if "isolation-forest" in voters else 0,
-    )
-    keys = [run.name.encode()] * len(run.messages)
+    engine = benchmark_engine(Tuning(calibration=CALIBRATION), voters, CALIBRATION)
     alarmed = np.zeros(len(run.labels), np.bool_)
     cut = CALIBRATION * run.channels
     for part in (slice(0, cut), slice(cut, None)):
-        out = engine.feed(topics.READINGS, keys[part], run.messages[part], run.times[part])
-        values = [value for topic, _, value in out.messages if topic == topics.SCORED]
-        scored = columns.decode_batch(values, keys[: len(values)], ScoredReading)
-        alarmed[scored.numbers("seq")[scored.numbers("verdict") == _ANOMALY] // run.channels] = True
+        alarmed[alarms_of(engine, run.name, run.messages[part], run.times[part]) // run.channels] = True
     return alarmed
 
 

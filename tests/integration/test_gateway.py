@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any, Self
 import pytest
 
 from fleetwatch import avro, kafka, topics
-from fleetwatch.errors import EnvironmentProblemError
-from fleetwatch.local.kafka_server import KafkaServer
 from fleetwatch.local.ports import free_port
 from fleetwatch.records import CameraDetection, Record, SensorReading
 from fleetwatch.settings import Settings
-from tests.services import unavailable, wait_until
+from tests.services import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from fleetwatch.local.kafka_server import KafkaServer
 
 pytestmark = pytest.mark.integration
 
@@ -207,30 +207,24 @@ def test_a_stop_answers_what_was_taken_and_a_kill_has_claimed_nothing_that_is_no
     assert len(there) == len(set(there))
 
 
-def test_without_its_broker_it_claims_nothing_says_so_and_goes_on_when_it_is_back(short_tmp: Path, mark: str) -> None:
+def test_without_its_broker_it_claims_nothing_says_so_and_goes_on_when_it_is_back(
+    own_kafka: KafkaServer, mark: str
+) -> None:
     """Apache Kafka is stopped under load and started again."""
-    server = KafkaServer(short_tmp / "gateway-kafka")
-    try:
-        server.start()
-    except EnvironmentProblemError as problem:
-        unavailable(str(problem))
-    try:
-        settings = Settings(bootstrap_servers=server.bootstrap_servers)
-        more = {"FLEETWATCH_GATEWAY_TIMEOUT_SECONDS": "2"}
-        with Gateway(settings, **more) as gateway, Senders(gateway, mark) as senders:
-            wait_until(lambda: senders.codes[202] > 50, what="some requests", timeout=60)
-            server.stop()
-            wait_until(lambda: senders.codes[503] > 50, what="refusals", timeout=60)
-            assert gateway.health("/readyz") == (503, "no Kafka broker answers; requests are refused with 503\n")
-            before = len(senders.accepted)
-            server.start()
-            wait_until(lambda: len(senders.accepted) > before + 100, what="requests being accepted again", timeout=60)
-        assert senders.codes.keys() == {202, 503}
-        assert all(wait is not None and int(wait) >= 1 for wait in senders.waits)
-        there = {(record.device_id, record.seq) for record in read(settings, SensorReading, mark)}
-        assert senders.accepted <= there
-    finally:
-        server.stop()
+    settings = Settings(bootstrap_servers=own_kafka.bootstrap_servers)
+    more = {"FLEETWATCH_GATEWAY_TIMEOUT_SECONDS": "2"}
+    with Gateway(settings, **more) as gateway, Senders(gateway, mark) as senders:
+        wait_until(lambda: senders.codes[202] > 50, what="some requests", timeout=60)
+        own_kafka.stop()
+        wait_until(lambda: senders.codes[503] > 50, what="refusals", timeout=60)
+        assert gateway.health("/readyz") == (503, "no Kafka broker answers; requests are refused with 503\n")
+        before = len(senders.accepted)
+        own_kafka.start()
+        wait_until(lambda: len(senders.accepted) > before + 100, what="requests being accepted again", timeout=60)
+    assert senders.codes.keys() == {202, 503}
+    assert all(wait is not None and int(wait) >= 1 for wait in senders.waits)
+    there = {(record.device_id, record.seq) for record in read(settings, SensorReading, mark)}
+    assert senders.accepted <= there
 
 
 def test_tokens_made_by_the_command_open_the_gateway_for_their_devices(

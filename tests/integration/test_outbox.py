@@ -13,17 +13,14 @@ import pytest
 from fleetwatch import kafka, topics
 from fleetwatch.byte_column import ByteColumn
 from fleetwatch.errors import EnvironmentProblemError, TransientError
-from fleetwatch.local.kafka_server import KafkaServer
 from fleetwatch.local.ports import free_port
 from fleetwatch.settings import Settings
 from streams import outbox as outbox_module
 from streams.batch import Block
 from streams.outbox import Outbox
-from tests.services import unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from fleetwatch.local.kafka_server import KafkaServer
 
 pytestmark = pytest.mark.integration
 
@@ -133,18 +130,6 @@ async def test_no_broker_is_one_line() -> None:
     nobody = Settings(bootstrap_servers=f"127.0.0.1:{free_port()}")
     with pytest.raises(EnvironmentProblemError, match="no Kafka broker answers"):
         await Outbox(nobody).__aenter__()
-
-
-@pytest.fixture
-def own_kafka(tmp_path: Path) -> Iterator[KafkaServer]:
-    """A broker that the test may stop."""
-    server = KafkaServer(tmp_path / "kafka")
-    try:
-        server.start()
-    except EnvironmentProblemError as problem:
-        unavailable(str(problem))
-    yield server
-    server.stop()
 
 
 async def test_a_broker_that_is_away_fails_flush_and_room_and_gets_all_when_it_is_back(

@@ -20,18 +20,17 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from faust.transport.drivers import aiokafka as driver
 
 from fleetwatch import kafka
-from fleetwatch.errors import EnvironmentProblemError
 from fleetwatch.local import children
-from fleetwatch.local.kafka_server import KafkaServer
 from fleetwatch.settings import Settings
 from streams import fetcher
 from tests.integration.batch_app import PARTITIONS, PATIENCE, Probe, committed, fill, until
-from tests.services import unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from faust.types import TP
+
+    from fleetwatch.local.kafka_server import KafkaServer
 
 pytestmark = pytest.mark.integration
 
@@ -396,18 +395,6 @@ def test_kill_9_loses_nothing_that_was_not_acknowledged(
         wait_for(lambda p=partition, again=again: after.done()[p] >= again, "what was not acknowledged comes again")
     assert after.done()[held[0]] == everything
     wait_for(lambda: committed(kafka_settings, topic, group) == dict.fromkeys(ALL, sent), "all is committed")
-
-
-@pytest.fixture
-def own_kafka(tmp_path: Path) -> Iterator[KafkaServer]:
-    """A broker that the test may stop."""
-    server = KafkaServer(tmp_path / "kafka")
-    try:
-        server.start()
-    except EnvironmentProblemError as problem:
-        unavailable(str(problem))
-    yield server
-    server.stop()
 
 
 def test_a_broker_that_goes_away_and_comes_back(own_kafka: KafkaServer, start: Callable[..., WorkerProcess]) -> None:
