@@ -65,7 +65,10 @@ class DeviceRow(NamedTuple):
 
 
 def device_rows(stretch: Stretch) -> list[DeviceRow]:
-    """Return one row of each device that the stretch heard; type and site are those of the newest event."""
+    """Return one row of each device that the stretch heard; type and site are those of the newest event.
+
+    A sensor and a camera of one id are one device: a box with both sends readings and detections under its name.
+    """
     found: list[DeviceRow] = []
     if readings := stretch.of_columns(ScoredReading):
         columns = ColumnValues(readings)
@@ -75,7 +78,16 @@ def device_rows(stretch: Stretch) -> list[DeviceRow]:
         columns = ColumnValues(detections)
         broker_ms = [stretch.events[position].broker_time_ms for position in detections.positions.tolist()]
         found += _rows(detections, columns, "camera_id", "camera", np.array(broker_ms, np.int64))
-    return found
+    by_id: dict[str, DeviceRow] = {}
+    for row in found:
+        known = by_id.get(row.device_id)
+        by_id[row.device_id] = row if known is None else _joined(known, row)
+    return list(by_id.values())
+
+
+def _joined(one: DeviceRow, other: DeviceRow) -> DeviceRow:
+    newest = other if other.last_seen >= one.last_seen else one
+    return newest._replace(first_seen=min(one.first_seen, other.first_seen), heard_at=max(one.heard_at, other.heard_at))
 
 
 def _rows(rows: Rows, columns: ColumnValues, name: str, kind: str, heard_ms: IntArray) -> list[DeviceRow]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import psycopg
 
 from fleetwatch.logs import get_logger
+from fleetwatch.records import Scope
 from sinks import sql
 from sinks.retention import RAW, ROLLUPS, Edition, Retention, community_policies
 from sinks.store import MUCH
@@ -82,8 +83,16 @@ def _drop_chunks(connection: Connection, table: Ageing, before: datetime) -> int
 
 
 def _delete_slice(connection: Connection, table: Ageing, before: datetime) -> int:
-    statement = sql.load("housekeeping")["delete_slice"].format(table=table.table, column=table.column)
-    return connection.execute(statement.encode(), {"before": before, "limit": SLICE_ROWS}).rowcount
+    return connection.execute(
+        delete_slice(table).encode(),
+        {"before": before, "limit": SLICE_ROWS, "scopes": [scope.value for scope in Scope]},
+    ).rowcount
+
+
+def delete_slice(table: Ageing) -> str:
+    """Return the statement that lets a slice of a table's rows go; it takes before, limit and scopes."""
+    scoped = "scope = ANY (%(scopes)s) AND " if table.has_scope else ""
+    return sql.load("housekeeping")["delete_slice"].format(table=table.table, column=table.column, scoped=scoped)
 
 
 def _is_hypertable(connection: Connection, table: str) -> bool:

@@ -17,22 +17,26 @@ class Edition(Enum):
 
 
 class Ageing(NamedTuple):
-    """A table whose rows grow old, the column that tells their age, and how its chunks are compressed."""
+    """A table whose rows grow old, the column that tells their age, and how its chunks are compressed.
+
+    ``has_scope``: the index on that column begins with the scope.
+    """
 
     table: str
     column: str
     segment_by: str = ""
     order_by: str = ""
+    has_scope: bool = False
 
 
 RAW: Final = (
     Ageing("readings", "event_time", "device_id", "event_time DESC, seq DESC"),
     Ageing("detections", "event_time", "camera_id", "event_time DESC, seq DESC"),
-    Ageing("window_counts", "window_start", "scope, key", "window_start DESC"),
+    Ageing("window_counts", "window_start", "scope, key", "window_start DESC", has_scope=True),
     Ageing("dead_letters", "broker_time"),
     Ageing("notices", "changed_at"),
 )
-ROLLUPS: Final = (Ageing("counts_1m", "bucket"), Ageing("counts_1h", "bucket"))
+ROLLUPS: Final = (Ageing("counts_1m", "bucket", has_scope=True), Ageing("counts_1h", "bucket", has_scope=True))
 
 COMPRESS_AFTER: Final = timedelta(days=7)
 """Chunks that hardly change any more: a repeat or a late event may still be written into them, more slowly."""

@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from tenacity import (
@@ -41,7 +42,7 @@ from sinks.placing import Remark, start_of
 from sinks.store import MUCH, StoreEmptiedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from fleetwatch.records import DeadLetter
     from fleetwatch.service import Service
@@ -169,8 +170,8 @@ class Runner:
         start = start_of(stored, low, high)
         if start.remark is Remark.BROKER_FORGOT:
             self._persist(lambda: self._store.forget_offset(partition))
-        if start.remark is Remark.RETENTION_OVERTOOK:
-            log.error("events_lost", topic=partition[0], partition=partition[1], why=start.remark.value)
+        if start.remark is Remark.RETENTION_OVERTOOK and stored is not None:
+            self._say_lost(partition, start.offset - stored)
         elif start.remark is not Remark.NONE and high > low:
             log.info("starting_anew", topic=partition[0], partition=partition[1], why=start.remark.value)
         return start.offset
@@ -201,10 +202,36 @@ class Runner:
 
         write_isolating(stretch, lambda part: self._persist(lambda: self._store.write(part, self._cluster_id)), refuse)
         offsets = stretch.next_offsets()
+        self._look_for_gaps(events, offsets)
         self._positions |= offsets
         self._source.commit(offsets)
         self._count(len(stretch), Counter(stretch.rows_by_topic()) - refused_rows, refused)
         self._metrics.write_seconds.observe(time.monotonic() - started)
+
+    def _look_for_gaps(self, events: Sequence[Event], offsets: Mapping[Partition, int]) -> None:
+        """Say what the broker deleted before it was read: the client goes on at the oldest kept event by itself.
+
+        Offsets that are no events (of a producer with transactions) leave gaps too; those are still kept.
+        """
+        at = {partition: self._positions[partition] for partition in offsets if partition in self._positions}
+        if len(at) == len(offsets) and sum(offsets.values()) - sum(at.values()) == len(events):
+            return
+        oldest: dict[Partition, int] = {}
+        for event in events:
+            partition = (event.topic, event.partition)
+            position = at.get(partition, event.offset)
+            at[partition] = event.offset + 1
+            if event.offset <= position:
+                continue
+            if partition not in oldest:
+                oldest[partition], _ = self._persist(partial(self._source.kept, partition))
+            if oldest[partition] > position:
+                self._say_lost(partition, min(oldest[partition], event.offset) - position)
+
+    def _say_lost(self, partition: Partition, count: int) -> None:
+        why = Remark.RETENTION_OVERTOOK.value
+        log.error("events_lost", topic=partition[0], partition=partition[1], events=count, why=why)
+        self._service.status.count("events_lost", count)
 
     def _letters_of(self, refusals: Sequence[Refusal]) -> list[DeadLetter]:
         """Return a dead letter of each broken event that we answer for."""

@@ -19,6 +19,7 @@ from sinks.housekeeping import edition_of, set_policies, tidy
 from sinks.postgres_errors import translate
 from sinks.retention import Edition, Retention
 from sinks.rows import TABLES, WINDOW_COUNTS, ColumnTable
+from sinks.store import StoreEmptiedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -69,6 +70,8 @@ class TimescaleStore:
         self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
         self._batches_the_long_way = 0
         self._rolls_up = False
+        self._known: dict[Partition, int] = {}
+        self._must_compare = False
 
     def open(self) -> None:
         """Connect anew and make the staging tables.
@@ -88,6 +91,7 @@ class TimescaleStore:
                 url,
                 autocommit=True,
                 connect_timeout=CONNECT_SECONDS,
+                client_encoding="UTF8",  # columns are sent as they are; the server converts to its own, or refuses
                 application_name="fleetwatch-sink",
                 keepalives_idle=10,
                 keepalives_interval=5,
@@ -102,6 +106,7 @@ class TimescaleStore:
             self._edition = edition_of(self._connection)
             for table in TABLES:
                 self._connection.execute(staging_of(table).encode())
+            self._must_compare = bool(self._known)
         except psycopg.Error as error:
             self.close()
             raise translate(error, url) from None
@@ -109,15 +114,26 @@ class TimescaleStore:
     def stored_offsets(self, partitions: Iterable[Partition], cluster_id: str) -> Mapping[Partition, int]:
         """Return the next offset of each partition that is known in this Kafka cluster."""
         wanted = set(partitions)
-        rows = self._run("read", {"sink": self.name, "cluster_id": cluster_id}).fetchall()
-        return {(topic, number): offset for topic, number, offset in rows if (topic, number) in wanted}
+        stored = self._read_offsets(cluster_id)
+        self._known = {place: offset for place, offset in stored.items() if place in wanted}
+        self._must_compare = False
+        return dict(self._known)
 
     def forget_offset(self, partition: Partition) -> None:
         """Drop one stored offset."""
         self._run("forget", {"sink": self.name, "topic": partition[0], "partition": partition[1]})
+        self._known.pop(partition, None)
 
     def write(self, stretch: Stretch, cluster_id: str) -> None:
-        """Write rows and offsets in one transaction; all of it or nothing."""
+        """Write rows and offsets in one transaction; all of it or nothing.
+
+        Raises:
+            StoreEmptiedError: the server that answers now has not what was committed before (a standby that took over
+                and was behind, a backup).
+
+        """
+        if self._must_compare:
+            self._compare(cluster_id)
         devices = cache(lambda: device_rows(stretch))
         try:
             with self._open_connection.transaction(), self._open_connection.cursor() as cursor:
@@ -132,6 +148,8 @@ class TimescaleStore:
                 self._write_offsets(cursor, stretch.next_offsets(), cluster_id)
         except psycopg.Error as error:
             raise translate(error, self._url.get_secret_value()) from None
+        for place, offset in stretch.next_offsets().items():
+            self._known[place] = max(offset, self._known.get(place, 0))
 
     def tidy(self, now: datetime) -> dict[str, int]:
         """Mark silent devices and let old rows go."""
@@ -153,6 +171,19 @@ class TimescaleStore:
     def _open_connection(self) -> psycopg.Connection[tuple[Any, ...]]:
         assert self._connection is not None, "open() comes first"
         return self._connection
+
+    def _read_offsets(self, cluster_id: str) -> dict[Partition, int]:
+        rows = self._run("read", {"sink": self.name, "cluster_id": cluster_id}).fetchall()
+        return {(topic, number): offset for topic, number, offset in rows}
+
+    def _compare(self, cluster_id: str) -> None:
+        """Check after a new connection that the offsets are there which were written over the old one."""
+        stored = self._read_offsets(cluster_id)
+        self._must_compare = False
+        lost = [place for place, offset in self._known.items() if stored.get(place, -1) < offset]
+        if lost:
+            self._known = {}
+            raise StoreEmptiedError(f"the database has lost writes of {len(lost)} partitions that it had confirmed")
 
     def _run(self, name: str, values: dict[str, Any]) -> psycopg.Cursor[tuple[Any, ...]]:
         try:

@@ -69,12 +69,15 @@ class Broker:
 
 
 @contextlib.contextmanager
-def fresh_database(server_url: str, *, extension: str = "", tablespace: str = "pg_default") -> Iterator[str]:
+def fresh_database(
+    server_url: str, *, extension: str = "", tablespace: str = "pg_default", encoding: str = "UTF8"
+) -> Iterator[str]:
     """Make an empty database on a server, give its URL, drop it afterwards."""
     name = f"test_{uuid.uuid4().hex[:12]}"
     url = urlsplit(server_url)._replace(path=f"/{name}").geturl()
     with psycopg.connect(server_url, autocommit=True) as admin:
-        admin.execute(f'CREATE DATABASE "{name}" TABLESPACE {tablespace}'.encode())
+        how = f"TABLESPACE {tablespace} TEMPLATE template0 ENCODING '{encoding}'"
+        admin.execute(f'CREATE DATABASE "{name}" {how}'.encode())
     try:
         if extension:
             with psycopg.connect(url, autocommit=True) as connection:

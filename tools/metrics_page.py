@@ -78,6 +78,7 @@ KINDS = {
         "refused_input": "detections that no check let pass",
         "refused_decode": "events that could not be read",
         "refused_store": "rows that the store refused",
+        "events_lost": "events that the broker deleted before they were stored",
         "tidied_devices": "silent devices that left",
         "tidied_chunks": "old chunks that went",
         "tidied_rows": "old rows that went",

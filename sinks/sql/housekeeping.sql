@@ -25,7 +25,8 @@ SELECT EXISTS (
 SELECT count(*) FROM drop_chunks({table}, older_than => %(before)s::timestamptz)
 
 -- name: delete_slice
--- Elsewhere rows go, so many at once, oldest first.
+-- Elsewhere rows go, so many at once, oldest first. Where the index on the time begins with the scope, all scopes are
+-- named ({scoped}): without them PostgreSQL 17 and older reads the whole index each time.
 DELETE FROM {table} WHERE ctid = ANY (ARRAY (
-    SELECT ctid FROM {table} WHERE {column} < %(before)s ORDER BY {column} LIMIT %(limit)s
+    SELECT ctid FROM {table} WHERE {scoped}{column} < %(before)s ORDER BY {column} LIMIT %(limit)s
 ))

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from fleetwatch.records import Scope, to_millis
-from sinks.housekeeping import SLICE_ROWS, edition_of
+from sinks.housekeeping import SLICE_ROWS, delete_slice, edition_of
 from sinks.migrate import downgrade, migrate
 from sinks.redis_cache import RedisStore
 from sinks.retention import RAW, ROLLUPS, Edition, Retention, community_policies, days
@@ -124,6 +124,19 @@ def test_a_window_without_a_newer_one_leaves_the_cache(cache: RedisStore, redis_
     cache.put(stretch(window()))
     with redis.Redis.from_url(redis_url) as client:
         assert 0 < client.pttl("window:DEVICE:press-1") <= TTL.total_seconds() * 1000
+
+
+def test_old_rows_are_found_by_an_index_on_their_time(postgres_url: str):
+    """An index that begins with the scope is read through where no scope is named, up to PostgreSQL 17."""
+    migrate(postgres_url)
+    values = {"before": NOW, "limit": 10, "scopes": [scope.value for scope in Scope]}
+    with psycopg.connect(postgres_url) as connection:
+        connection.execute("SET enable_seqscan = off")
+        for table in (*RAW, *ROLLUPS):
+            plan = connection.execute(f"EXPLAIN {delete_slice(table)}".encode(), values).fetchall()
+            [condition] = [line for (line,) in plan if "Index Cond" in line]
+            assert table.column in condition
+            assert ("scope = ANY" in condition) == (table.table in ("window_counts", "counts_1m", "counts_1h"))
 
 
 def _old_and_new(days_ago: int) -> list[Any]:

@@ -12,8 +12,9 @@ from pydantic import SecretStr
 from fleetwatch import topics
 from fleetwatch.errors import EnvironmentProblemError, TransientError
 from sinks.migrate import migrate
-from sinks.store import StoreRefusedError
+from sinks.store import StoreEmptiedError, StoreRefusedError
 from sinks.timescale import TimescaleStore
+from tests.services import fresh_database
 from tests.unit.sinks.samples import NOW, alert, detection, letter, scored, stretch
 
 if TYPE_CHECKING:
@@ -95,6 +96,45 @@ def test_devices_know_when_they_were_first_and_last_seen(store: TimescaleStore, 
         ("cam-1", "camera", None, "gate", NOW + timedelta(seconds=1), NOW + timedelta(seconds=1)),
         ("press-1", "sensor", "temperature", "newer", NOW + timedelta(seconds=2), NOW + timedelta(seconds=7)),
     ]
+
+
+def test_a_sensor_and_a_camera_of_one_id_are_one_device(store: TimescaleStore, url: str):
+    """A box that has both: its events share a batch, and the newest says what it is."""
+    store.write(stretch(scored("box-1", seq=5), detection("box-1", seq=9), scored("box-1", seq=2)), "c1")
+    assert _rows(url, "SELECT device_id, kind, sensor_type, first_seen, last_seen FROM devices") == [
+        ("box-1", "camera", None, NOW + timedelta(seconds=2), NOW + timedelta(seconds=9)),
+    ]
+    assert _rows(url, "SELECT (SELECT count(*) FROM readings), (SELECT count(*) FROM detections)") == [(2, 1)]
+
+
+def test_texts_are_right_in_a_database_of_another_encoding(postgres_server: str):
+    """The server converts; a text that it cannot is refused, not stored as something else."""
+    with fresh_database(postgres_server, encoding="LATIN1") as url:
+        migrate(url)
+        store = TimescaleStore(SecretStr(url))
+        store.open()
+        store.write(stretch(scored(unit="°C")), "c1")
+        with pytest.raises(StoreRefusedError, match="22P05"):
+            store.write(stretch(scored(seq=2, unit="Ω")), "c1")
+        store.close()
+        assert _rows(url, "SELECT unit FROM readings") == [("°C",)]
+
+
+def test_writes_that_the_database_lost_are_noticed_after_a_new_connection(store: TimescaleStore, url: str):
+    """As when a standby takes over that was behind: reading must go on where the rows end, not where the sink was."""
+    store.stored_offsets([SCORED_0], "c1")
+    store.write(stretch(scored(seq=1), first_offset=40), "c1")
+    store.open()
+    store.write(stretch(scored(seq=2), first_offset=41), "c1")
+    with psycopg.connect(url) as connection:
+        connection.execute("UPDATE sink_offsets SET next_offset = 41")
+        connection.execute("DELETE FROM readings WHERE seq = 2")
+    store.open()
+    with pytest.raises(StoreEmptiedError, match="1 partitions"):
+        store.write(stretch(scored(seq=3), first_offset=42), "c1")
+    assert store.stored_offsets([SCORED_0], "c1") == {SCORED_0: 41}
+    store.write(stretch(scored(seq=2), scored(seq=3), first_offset=41), "c1")
+    assert _rows(url, "SELECT count(*) FROM readings") == [(3,)]
 
 
 def test_a_resolved_alert_keeps_its_end(store: TimescaleStore, url: str):

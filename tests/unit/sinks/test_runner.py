@@ -51,6 +51,7 @@ class _Source:
         self.generation = 0
         self.low, self.high = 0, 1000
         self.while_waiting: Callable[[], None] = lambda: None
+        self.on_read: Callable[[int], None] = lambda _left: None
 
     def subscribe(self) -> None:
         self.rebalance()
@@ -77,7 +78,9 @@ class _Source:
         if not self.batches:
             self.service.stopping.set()
             return []
-        return self.batches.pop(0)
+        batch = self.batches.pop(0)
+        self.on_read(len(self.batches))
+        return batch
 
     def pause(self) -> None:
         self.diary.append("pause")
@@ -226,6 +229,16 @@ def test_an_offset_beyond_the_logs_end_is_forgotten():
     world = _World()
     world.store.offsets = {SCORED_0: 1001}
     assert world.run()[:2] == [("forget", SCORED_0), ("place", {SCORED_0: 0})]
+
+
+def test_what_the_broker_deleted_before_it_was_read_is_counted_and_no_other_gap():
+    """At the start, and while it runs: a client whose place is gone goes on at the oldest kept event by itself."""
+    world = _World(_readings(100, 101, 104), _readings(105, 250, 251), _readings(252, 260))
+    world.store.offsets = {SCORED_0: 90}
+    world.source.low = 100
+    world.source.on_read = lambda left: setattr(world.source, "low", 100 if left > 1 else 200)
+    assert ("place", {SCORED_0: 100}) in world.run()
+    assert world.service.status.counters["events_lost"] == (100 - 90) + (200 - 106)
 
 
 def test_while_the_store_is_away_the_sink_pauses_says_so_and_goes_on():
