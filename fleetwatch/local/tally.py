@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
     from datetime import datetime
 
-REMEMBERED_KEYS: Final = 200_000
+REMEMBERED_KEYS: Final = 50_000
 REMEMBERED_ALERTS: Final = 20_000
 MAX_LATENCY_MS: Final = 600_000
 
