@@ -26,6 +26,7 @@ $(BIN)/.setup-done: requirements.txt requirements.in pyproject.toml tools/setup.
 # compiled code is kept beside its source and is stale when that changes: a worker should not start by compiling
 $(BIN)/.kernels-done: $(BIN)/.setup-done $(shell grep -rl --include=*.py 'import njit' fleetwatch streams sinks)
 	@echo "compiling the numerical kernels"
+	@find fleetwatch streams sinks -name '*.nb[ic]' -delete # what a kernel calls is compiled into it, and numba looks at its own file only
 	@$(BIN)/fleetwatch warm-up
 	@touch $@
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from fleetwatch.records import Alert, AlertState, RuleKind, from_millis
 from streams.policy import EVIDENCE_THRESHOLD
-from streams.rules import AnomalyRule, CountRule, LevelRule, Rule, SilenceRule, SurgeRule, kind_of
+from streams.rules import AnomalyRule, CountRule, DriftRule, LevelRule, Rule, SilenceRule, SurgeRule, kind_of
 
 if TYPE_CHECKING:
     from streams.windows import WindowRules
@@ -76,6 +76,8 @@ def threshold_of(rule: Rule) -> float:
             return float(rule.at_least)
         case SilenceRule():
             return rule.after_seconds
+        case DriftRule():
+            return 0.0  # none that a reading could be held against
         case AnomalyRule() | SurgeRule():
             return float(1.0 - 10.0**-EVIDENCE_THRESHOLD)
 
@@ -94,6 +96,7 @@ def summarise(change: Transition, windows: WindowRules) -> str:
             RuleKind.COUNT: "is back to fewer detections",
             RuleKind.SILENCE: "speaks again",
             RuleKind.SURGE: "has usual counts again",
+            RuleKind.DRIFT: "has learned anew what is usual",
         }[kind_of(rule)]
         return f"{device} {again} after {lasted:.0f} s"
     match rule:
@@ -107,6 +110,8 @@ def summarise(change: Transition, windows: WindowRules) -> str:
         case SurgeRule():
             how = "many" if rule.direction == "above" else "few"
             text = f"has unusually {how} detections: {change.value:.0f} within {windows.size_ms / 1000:g} s"
+        case DriftRule():
+            text = f"has changed for good and learns anew what is usual: {number}"
         case AnomalyRule():
             text = f"behaves unusually: {number}"
     return f"{device} {text}{f' ({change.why})' if change.why else ''}"

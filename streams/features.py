@@ -62,7 +62,7 @@ def _standard(value, mean, variance):
 
 
 @njit(cache=True, nogil=True)
-def _fold_features(rows, values, seen, stats, out, seen_before):
+def _fold_features(rows, values, restarts, seen, stats, out, seen_before):
     for i in range(rows.shape[0]):
         row = rows[i]
         x = min(max(values[i], -_LIMIT), _LIMIT)
@@ -108,18 +108,26 @@ def _fold_features(rows, values, seen, stats, out, seen_before):
         s[_REPEAT] = repeat
         s[_PREV] = x
         seen[row] = n + 1
+        if restarts[i]:
+            seen[row] = 0
+            s[:] = 0.0
 
 
 def fold_features(
-    rows: NDArray[np.int64], values: NDArray[np.float64], seen: NDArray[np.int64], stats: NDArray[np.float64]
+    rows: NDArray[np.int64],
+    values: NDArray[np.float64],
+    seen: NDArray[np.int64],
+    stats: NDArray[np.float64],
+    restarts: NDArray[np.bool_] | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return the features of each reading, shape (n, COUNT), and how often its device had been seen before.
 
-    Updates ``seen`` (devices) and ``stats`` (devices, WIDTH).
+    Updates ``seen`` (devices) and ``stats`` (devices, WIDTH). After a reading of ``restarts`` its device begins anew.
     """
     out = np.empty((len(rows), COUNT), np.float64)
     seen_before = np.empty(len(rows), np.int64)
-    _fold_features(rows, values, seen, stats, out, seen_before)
+    restarts = np.zeros(len(rows), np.bool_) if restarts is None else restarts
+    _fold_features(rows, values, restarts, seen, stats, out, seen_before)
     return out, seen_before
 
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fleetwatch import avro, topics
-from streams import devices
+from streams import devices, drift_rules
 from streams.alerts import Transition, to_alert
 from streams.arrays import grown
 from streams.explain import explain
 from streams.inputs import CAMERA_TYPE, READINGS, Input
-from streams.rules import AnomalyRule, CountRule, LevelRule, Openings, Rule, SilenceRule, SurgeRule
+from streams.rules import AnomalyRule, CountRule, DriftRule, LevelRule, Openings, Rule, SilenceRule, SurgeRule
 from streams.surge_rules import judge
 from streams.windows import COUNT, NEVER, Entries, WindowRules
 
@@ -61,7 +61,7 @@ class LaneRules:
 
     def __init__(self, rules: tuple[Rule, ...], source: Input, partition: int, windows: WindowRules) -> None:
         cameras = source is not READINGS
-        others = AnomalyRule | LevelRule if cameras else SurgeRule
+        others = AnomalyRule | LevelRule | DriftRule if cameras else SurgeRule
         self.rules = tuple(rule for rule in rules if not isinstance(rule, others))
         self.source, self.partition, self.windows = source, partition, windows
         self.openings = {rule.name: Openings() for rule in self.rules}
@@ -91,6 +91,8 @@ class LaneRules:
                 pauses = self._fold_silence(rule, accepted, heard, changes.append)
             elif isinstance(rule, SurgeRule):
                 changes += self._judge_surges(rule, names, accepted.surges)
+            elif isinstance(rule, DriftRule):
+                changes += self._judge_drifts(rule, accepted)
             elif accepted.scores is not None:
                 on, off, quiet = _judge(rule, values, accepted.scores)
                 on &= self._matches[rule.name][rows]
@@ -193,6 +195,17 @@ class LaneRules:
             return []
         turns = judge(rule, names, self.openings[rule.name], self._matches[rule.name], surges)
         return [Change(rule, *turn) for turn in turns]
+
+    def _judge_drifts(self, rule: DriftRule, accepted: Accepted) -> list[Change]:
+        if accepted.scores is None:
+            return []
+        rows, times, scores = accepted.rows, accepted.times, accepted.scores
+        matches = self._matches[rule.name][rows]
+        drifted, is_back = scores.unusual.restarts & matches, scores.is_back & matches
+        return [
+            Change(rule, row, at, fires, started, int(times[at]), float(accepted.values[at]))
+            for row, at, fires, started in drift_rules.judge(rows, times, drifted, is_back, self.openings[rule.name])
+        ]
 
     def _fold_counts(self, rule: CountRule, accepted: Accepted, send: Send) -> None:
         """Interleave "the count was reached" and "a window closed" in the order of the events."""

@@ -118,7 +118,16 @@ class SurgeRule(_Rule):
     quiet_seconds: Annotated[float, Field(ge=0, le=YEAR_SECONDS)] = 10.0
 
 
-Rule = AnomalyRule | LevelRule | CountRule | SilenceRule | SurgeRule
+class DriftRule(_Rule):
+    """Fires when a device has changed for good and learns anew what is usual; resolved when it is judged again.
+
+    For readings only.
+    """
+
+    kind: Literal["drift"]
+
+
+Rule = AnomalyRule | LevelRule | CountRule | SilenceRule | SurgeRule | DriftRule
 
 
 class RuleFile(_Strict):

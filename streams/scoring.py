@@ -57,7 +57,8 @@ class Scores:
 
     ``rarity`` has a column for each of DETECTORS, in powers of ten: 4 is "1 in 10,000"; ``winner`` is the detector that
     is furthest beyond its bar. ``is_together`` says where the multivariate detector alone makes the anomaly.
-    ``raw_batch`` is the batch model's score before calibration, ``x`` what it was given.
+    ``raw_batch`` is the batch model's score before calibration, ``x`` what it was given. After a reading of
+    ``unusual.restarts`` its channel has drifted and begins anew, until one of ``is_back``: it is ready again.
     """
 
     online: NDArray[np.float64]
@@ -75,6 +76,7 @@ class Scores:
     deviations: Deviations
     together: Together
     is_together: NDArray[np.bool_]
+    is_back: NDArray[np.bool_]
 
 
 class Scorer:
@@ -113,7 +115,13 @@ class Scorer:
         count = int(rows.max(initial=-1)) + 1
         self.seen = grown(self.seen, count)
         self.stats = grown(self.stats, count)
-        found, seen_before = features.fold_features(rows, values, self.seen, self.stats)
+        intervals, gaps = self.pace.fold(rows, times)
+        plans = self.plans.fold(rows, models, intervals, self.warm_up, overrides)
+        unusual = self.adaptive.fold(rows, times, values, gaps, plans)
+        restarts = unusual.restarts
+        deviations = self.deviation.fold(rows, values, gaps, restarts)
+
+        found, seen_before = features.fold_features(rows, values, self.seen, self.stats, restarts)
         is_settled = seen_before >= self.warm_up
         x = features.squash(found)
         raw = np.full((len(rows), 2), np.nan)
@@ -124,10 +132,6 @@ class Scorer:
                 raw[mine, 1] = model.forest.score(x[mine])
         tails = self.policy.fold(models, raw, ~np.isnan(raw) & is_settled[:, None])
 
-        intervals, gaps = self.pace.fold(rows, times)
-        plans = self.plans.fold(rows, models, intervals, self.warm_up, overrides)
-        unusual = self.adaptive.fold(rows, times, values, gaps, plans)
-        deviations = self.deviation.fold(rows, values, gaps)
         size = np.minimum(_SIZE_WEIGHT * deviations.size, _SIZE_WEIGHT * _SIZE_LIMIT)
         says = np.stack([unusual.score, deviations.evidence, tails[:, 0] + size, tails[:, 1] + size], axis=1)
         bars = plans[:, [THRESHOLD, SUDDEN, THRESHOLD, THRESHOLD]]
@@ -136,20 +140,18 @@ class Scorer:
         excess[:, ~self._votes] = -np.inf
         excess[np.isnan(excess)] = -np.inf
         winner = excess.argmax(axis=1)
-        raised, is_record, is_alarm, is_ready = self.alarms.fold(
-            rows, values, excess[np.arange(len(rows)), winner], plans
-        )
-        together = self.multivariate.fold(devices, rows, times, values, plans)
-        is_together = together.is_abnormal & is_ready & ~is_alarm & self._together_votes
-        is_alarm |= is_together
-        evidence = EVIDENCE_THRESHOLD + raised
+        alarms = self.alarms.fold(rows, values, excess[np.arange(len(rows)), winner], plans, restarts)
+        together = self.multivariate.fold(devices, rows, times, values, plans, restarts)
+        is_together = together.is_abnormal & alarms.is_ready & ~alarms.is_alarm & self._together_votes
+        is_alarm = alarms.is_alarm | is_together
+        evidence = EVIDENCE_THRESHOLD + alarms.raised
         return Scores(
             online=as_score(tails[:, 0]),
             batch=as_score(tails[:, 1]),
             score=as_score(np.where(is_alarm, np.maximum(evidence, EVIDENCE_THRESHOLD), evidence)),
-            is_ready=is_ready,
+            is_ready=alarms.is_ready,
             is_anomaly=is_alarm,
-            is_record=is_record,
+            is_record=alarms.is_record,
             raw_batch=raw[:, 1],
             x=x,
             is_settled=is_settled,
@@ -159,6 +161,7 @@ class Scorer:
             deviations=deviations,
             together=together,
             is_together=is_together,
+            is_back=alarms.is_back,
         )
 
     def recalibrate(self, kind: int, calibration: tuple[NDArray[np.float64], float] | None) -> None:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 BLOCK_BYTES: Final = 64 * 1024
-FORMAT: Final = 3
+FORMAT: Final = 4
 _SLOTS: Final = "ab"
 
 

@@ -161,14 +161,14 @@ class SeriesFold:
         excess = np.stack([unusual.score - plans[:, THRESHOLD], sudden], axis=1)
         excess[np.isnan(excess)] = -np.inf
         winner = excess.argmax(axis=1)
-        raised, _, is_alarm, _ = self.alarms.fold(row, values, excess.max(axis=1, initial=-np.inf), plans)
+        alarms = self.alarms.fold(row, values, excess.max(axis=1, initial=-np.inf), plans)
         by_noise = winner == 1
         centres = np.stack([deviations.centre, unusual.centre])
         away = USUAL * np.maximum(np.stack([deviations.spread, unusual.spread]), CHANCE)
         low, high = counts_of((centres - away).min(axis=0)), counts_of((centres + away).max(axis=0))
         self.held = grown(self.held, int(row.max(initial=-1)) + 1, np.nan)
         is_above, is_below = np.empty(len(row), np.bool_), np.empty(len(row), np.bool_)
-        _hold(row, is_alarm, count, low, high, self.held, is_above, is_below)
+        _hold(row, alarms.is_alarm, count, low, high, self.held, is_above, is_below)
         return Surges(
             row=row,
             at=at,
@@ -176,7 +176,7 @@ class SeriesFold:
             count=count,
             is_above=is_above,
             is_below=is_below,
-            excess=raised,
+            excess=alarms.raised,
             low=low,
             high=high,
             rarity=np.where(by_noise, deviations.evidence, unusual.rarity),
@@ -236,6 +236,7 @@ class SurgeFold:
     def __init__(self, windows: WindowRules, warm_up: int, tunings: Tunings) -> None:
         own = tunings.table([CAMERA_TYPE])
         overrides = np.where(np.isnan(own), _usual_plan(windows.step_ms / 1000), own)
+        overrides[:, tuning.DRIFT] = tuning.NEVER  # a surge that goes on is followed by its limits
         self.cameras, self.labels = (SeriesFold(windows, warm_up, overrides) for _ in range(2))
 
     def fold(self, final: Entries, closed: NDArray[np.int64]) -> tuple[Surges, Surges]:

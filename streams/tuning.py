@@ -15,6 +15,7 @@ over how many readings to smooth, and how rare is rare enough. Each follows from
 | raise_bar | powers of ten | 0.25: by how much each alarm raises the bar for the next one |
 | ready_after | readings | calibration; fast: ``FLEETWATCH_WARM_UP_READINGS``, at least 20 |
 | sudden | powers of ten | fast: log10(a week / dt) + 1.5, what chance does once in 30 weeks; otherwise never |
+| drift | deviations | 0.5: by how much the largest signal must stay further from what is usual (``streams/drift.py``) |
 | strictness | powers of ten | 0: added to threshold and sudden, the knob for too many or too few alarms |
 
 Fast is a device that reports more often than once a minute. Slower ones send sums and means over minutes, whose tails
@@ -52,11 +53,22 @@ NAMES: Final = (
     "raise_bar",
     "ready_after",
     "sudden",
+    "drift",
     "strictness",
 )
-CALIBRATION, SMOOTHING, THRESHOLD, HALF_LIFE, COOL_DOWN, RECORD_MARGIN, RAISE_BAR, READY_AFTER, SUDDEN, STRICTNESS = (
-    range(len(NAMES))
-)
+(
+    CALIBRATION,
+    SMOOTHING,
+    THRESHOLD,
+    HALF_LIFE,
+    COOL_DOWN,
+    RECORD_MARGIN,
+    RAISE_BAR,
+    READY_AFTER,
+    SUDDEN,
+    DRIFT,
+    STRICTNESS,
+) = range(len(NAMES))
 WIDTH: Final = len(NAMES)
 Detector = Literal["adaptive", "deviation", "half-space-trees", "isolation-forest", "multivariate"]
 DETECTORS: Final[tuple[Detector, ...]] = get_args(Detector)
@@ -94,6 +106,7 @@ def derive(interval, warm_up, overrides, plan):
     plan[RAISE_BAR] = 0.25
     plan[READY_AFTER] = max(SETTLE, warm_up) if is_fast else plan[CALIBRATION]
     plan[SUDDEN] = sudden if is_fast else NEVER
+    plan[DRIFT] = 0.5
     plan[STRICTNESS] = 0.0
     for k in range(WIDTH):
         if not np.isnan(overrides[k]):
@@ -170,6 +183,7 @@ class Tuning(BaseModel):
     raise_bar: Annotated[float | None, Field(ge=0, le=100)] = None
     ready_after: Annotated[float | None, Field(ge=2, le=100_000)] = None
     sudden: Annotated[float | None, Field(gt=0, le=1000)] = None
+    drift: Annotated[float | None, Field(gt=0, le=100)] = None
     strictness: Annotated[float | None, Field(ge=-10, le=100)] = None
 
     def overrides(self) -> list[float]:

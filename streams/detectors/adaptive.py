@@ -12,9 +12,10 @@ For reading x, number i of its device, at event time t:
 5. H = -log10((past y in the same or a higher bin + 1) / (past y + 1)), from a histogram of the device's own y: 60 bins,
    log-spaced from 0.05 to 50, with a half-life of ``half_life`` readings.
 6. score = 0.25 y + H.
+7. Where the largest of the four has risen for good, the channel begins anew after this reading (``streams/drift.py``).
 
-State: 20 numbers, the profile and the histogram, 832 bytes a channel. Numbers in words come from the device's plan
-(``streams/tuning.py``). After a gap x_prev is forgotten; nothing else is.
+State: 20 numbers, the profile and the histogram, 832 bytes a channel, and 568 to notice a drift. Numbers in words come
+from the device's plan (``streams/tuning.py``). After a gap x_prev is forgotten; nothing else is.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import numpy as np
 from numba import njit
 
+from streams import drift
 from streams.arrays import grown
-from streams.tuning import CALIBRATION, HALF_LIFE, SETTLE, SMOOTHING
+from streams.tuning import CALIBRATION, DRIFT, HALF_LIFE, NEVER, SETTLE, SMOOTHING
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -61,7 +63,24 @@ def _slot(time, slots):
 
 
 @njit(cache=True, nogil=True)
-def _fold(rows, times, values, gaps, plans, stats, profile, visits, histogram, out, rarity, which, centre, spread):
+def _fold(  # state and columns, as arrays
+    rows,
+    times,
+    values,
+    gaps,
+    plans,
+    stats,
+    profile,
+    visits,
+    histogram,
+    watch,
+    out,
+    rarity,
+    which,
+    centre,
+    spread,
+    restarts,
+):
     signal = np.zeros(_SIGNALS)
     for i in range(rows.shape[0]):
         row = rows[i]
@@ -126,20 +145,31 @@ def _fold(rows, times, values, gaps, plans, stats, profile, visits, histogram, o
             s[_DIFF] += max(1.0 / n, long_gain) * (diff - s[_DIFF])
         s[_PREV], s[_HAS_PREV] = x, 1.0
         s[_N] = n + 1.0
+        restarts[i] = False
+        if is_planned and plan[DRIFT] < NEVER and n >= calibration and diff > 0.0:
+            restarts[i] = drift.follow(watch[row], largest, plan)
+            if restarts[i]:
+                s[:] = profile[row] = histogram[row] = 0.0
+                visits[row] = 0
 
 
 @dataclass(frozen=True)
 class Unusual:
-    """Columns: score and H (powers of ten), which of NAMES stands out most, what is usual now, and its deviation."""
+    """Columns.
+
+    Score and H (powers of ten), which of NAMES stands out most, what is usual now, its deviation, and whether this is a
+    channel's last reading before it begins anew.
+    """
 
     score: NDArray[np.float64]
     rarity: NDArray[np.float64]
     which: NDArray[np.int64]
     centre: NDArray[np.float64]
     spread: NDArray[np.float64]
+    restarts: NDArray[np.bool_]
 
 
-_PARTS: Final = ("stats", "profile", "visits", "histogram")
+_PARTS: Final = ("stats", "profile", "visits", "histogram", "watch")
 
 
 class AdaptiveFold:
@@ -150,6 +180,7 @@ class AdaptiveFold:
         self.profile = np.zeros((0, slots), np.float64)
         self.visits = np.zeros((0, slots), np.uint8)
         self.histogram = np.zeros((0, BINS), np.float32)
+        self.watch = np.zeros((0, drift.WIDTH), np.float64)
 
     def fold(
         self,
@@ -162,7 +193,8 @@ class AdaptiveFold:
         """Score each reading, then learn it, in order. ``times`` in ms; ``plans`` (n, tuning.WIDTH)."""
         devices = int(rows.max(initial=-1)) + 1
         for part in _PARTS:
-            setattr(self, part, grown(getattr(self, part), devices))
+            if part != "watch" or (plans[:, DRIFT] < NEVER).any():
+                setattr(self, part, grown(getattr(self, part), devices))
         count = len(rows)
         found = Unusual(
             score=np.empty(count, np.float64),
@@ -170,9 +202,10 @@ class AdaptiveFold:
             which=np.empty(count, np.int64),
             centre=np.empty(count, np.float64),
             spread=np.empty(count, np.float64),
+            restarts=np.empty(count, np.bool_),
         )
-        state = (self.stats, self.profile, self.visits, self.histogram)
-        columns = (found.score, found.rarity, found.which, found.centre, found.spread)
+        state = (self.stats, self.profile, self.visits, self.histogram, self.watch)
+        columns = (found.score, found.rarity, found.which, found.centre, found.spread, found.restarts)
         _fold(rows, times, values, gaps, plans, *state, *columns)
         return found
 

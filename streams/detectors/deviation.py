@@ -120,7 +120,7 @@ def _cut(value, scale):
 
 
 @njit(cache=True, nogil=True)
-def _fold(rows, values, gaps, stats, evidence, size, which, centre, spread):
+def _fold(rows, values, gaps, restarts, stats, evidence, size, which, centre, spread):
     z = np.zeros(3)
     for i in range(rows.shape[0]):
         s = stats[rows[i]]
@@ -229,6 +229,8 @@ def _fold(rows, values, gaps, stats, evidence, size, which, centre, spread):
         s[_K] = repeats
         s[_PREV] = x
         s[_N] = n + 1.0
+        if restarts[i]:
+            s[:] = 0.0
 
 
 @dataclass(frozen=True)
@@ -252,8 +254,14 @@ class DeviationFold:
     def __init__(self) -> None:
         self.stats = np.zeros((0, WIDTH), np.float64)
 
-    def fold(self, rows: NDArray[np.int64], values: NDArray[np.float64], gaps: NDArray[np.bool_]) -> Deviations:
-        """Judge each reading, then learn it, in order."""
+    def fold(
+        self,
+        rows: NDArray[np.int64],
+        values: NDArray[np.float64],
+        gaps: NDArray[np.bool_],
+        restarts: NDArray[np.bool_] | None = None,
+    ) -> Deviations:
+        """Judge each reading, then learn it, in order. After a reading of ``restarts`` its device begins anew."""
         self.stats = grown(self.stats, int(rows.max(initial=-1)) + 1)
         count = len(rows)
         found = Deviations(
@@ -263,7 +271,9 @@ class DeviationFold:
             centre=np.empty(count, np.float64),
             spread=np.empty(count, np.float64),
         )
-        _fold(rows, values, gaps, self.stats, found.evidence, found.size, found.which, found.centre, found.spread)
+        restarts = np.zeros(count, np.bool_) if restarts is None else restarts
+        columns = (found.evidence, found.size, found.which, found.centre, found.spread)
+        _fold(rows, values, gaps, restarts, self.stats, *columns)
         return found
 
     def snapshot(self) -> dict[str, NDArray[Any]]:

@@ -136,8 +136,35 @@ def _close(d, e, channels, following, out, is_abnormal, which, i):
 
 
 @njit(cache=True, nogil=True)
-def _fold(devices, rows, times, values, plans, ints, floats, channels, following, latest, out, is_abnormal, which):
+def _begin_anew(device, row, plan, ints, floats, channels):
+    """Have a channel calibrate again; until then the device is not abnormal."""
+    x = channels[row, _X]
+    channels[row] = 0.0
+    channels[row, _X], channels[row, _CALIBRATION] = x, plan[CALIBRATION]
+    ints[device, _STATE] = 0
+    floats[device] = 0.0
+
+
+@njit(cache=True, nogil=True)
+def _fold(  # state and columns, as arrays
+    devices,
+    rows,
+    times,
+    values,
+    plans,
+    restarts,
+    ints,
+    floats,
+    channels,
+    following,
+    latest,
+    out,
+    is_abnormal,
+    which,
+):
     for i in range(rows.shape[0]):
+        if restarts[i] and following[rows[i]] != -2:
+            _begin_anew(devices[i], rows[i], plans[i], ints, floats, channels)
         device, row, time = devices[i], rows[i], times[i]
         d, c = ints[device], channels[row]
         out[i], is_abnormal[i], which[i] = np.nan, False, row
@@ -195,8 +222,12 @@ class MultivariateFold:
         times: NDArray[np.int64],
         values: NDArray[np.float64],
         plans: NDArray[np.float64],
+        restarts: NDArray[np.bool_] | None = None,
     ) -> Together:
-        """Judge each row, then learn it, in order. ``rows`` are channels, ``times`` in ms, ``plans`` (n, WIDTH)."""
+        """Judge each row, then learn it, in order. ``rows`` are channels, ``times`` in ms, ``plans`` (n, WIDTH).
+
+        With a reading of ``restarts`` its channel begins anew.
+        """
         count = int(devices.max(initial=-1)) + 1
         self.ints, self.floats = grown(self.ints, count), grown(self.floats, count)
         count = int(rows.max(initial=-1)) + 1
@@ -205,7 +236,8 @@ class MultivariateFold:
         size = len(rows)
         found = Together(np.empty(size, np.float64), np.empty(size, np.bool_), np.empty(size, np.int64))
         state = (self.ints, self.floats, self.channels, self.following, self.latest)
-        _fold(devices, rows, times, values, plans, *state, found.score, found.is_abnormal, found.which)
+        restarts = np.zeros(size, np.bool_) if restarts is None else restarts
+        _fold(devices, rows, times, values, plans, restarts, *state, found.score, found.is_abnormal, found.which)
         return found
 
     def snapshot(self) -> dict[str, NDArray[Any]]:

@@ -22,10 +22,10 @@ def fold(
     plan[tuning.CALIBRATION], plan[tuning.COOL_DOWN], plan[tuning.RAISE_BAR] = CALIBRATION, cool_down, raise_bar
     plan[tuning.RECORD_MARGIN], plan[tuning.READY_AFTER] = 0.03, 50.0
     numbers = np.zeros(count) if values is None else values
-    raised, _, alarms, ready = AlarmFold().fold(
+    found = AlarmFold().fold(
         np.zeros(count, np.int64), numbers, np.asarray(excess, np.float64), np.tile(plan, (count, 1))
     )
-    return np.flatnonzero(alarms).tolist(), raised, ready
+    return np.flatnonzero(found.is_alarm).tolist(), found.raised, found.is_ready
 
 
 def peaks(count: int, *rows: int, height: float = 5.0) -> np.ndarray:

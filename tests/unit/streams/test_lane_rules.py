@@ -443,6 +443,7 @@ def test_the_shipped_rules_have_a_threshold_each() -> None:
         "crowd": 200.0,
         "surge": 1 - 10**-EVIDENCE_THRESHOLD,
         "lull": 1 - 10**-EVIDENCE_THRESHOLD,
+        "drift": 0.0,
         "silent": 20.0,
     }
 

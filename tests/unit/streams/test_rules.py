@@ -14,6 +14,7 @@ from fleetwatch.records import RuleKind, Severity
 from streams.rules import (
     AnomalyRule,
     CountRule,
+    DriftRule,
     LevelRule,
     Match,
     Openings,
@@ -36,7 +37,8 @@ def load(folder: Path, text: str | bytes) -> tuple[object, ...]:
 def test_the_shipped_rules_load() -> None:
     """One of each kind; 200 or more detections in a window are a crowd."""
     rules = {rule.name: rule for rule in load_rules()}
-    assert {type(rule) for rule in rules.values()} == {AnomalyRule, LevelRule, CountRule, SilenceRule, SurgeRule}
+    kinds = {AnomalyRule, LevelRule, CountRule, SilenceRule, SurgeRule, DriftRule}
+    assert {type(rule) for rule in rules.values()} == kinds
     crowd = rules["crowd"]
     assert isinstance(crowd, CountRule)
     assert crowd.at_least == 200

@@ -18,6 +18,7 @@ FIVE_MINUTES = 300_000
 def plans(count: int) -> np.ndarray:
     plan = np.full(tuning.WIDTH, np.nan)
     plan[[tuning.CALIBRATION, tuning.SMOOTHING, tuning.HALF_LIFE]] = CALIBRATION, SMOOTHING, HALF_LIFE
+    plan[tuning.DRIFT] = 0.5
     return np.tile(plan, (count, 1))
 
 
@@ -123,4 +124,4 @@ def test_a_constant_device_is_never_strange(value: float) -> None:
 def test_state_is_below_two_kilobytes() -> None:
     fresh = AdaptiveFold()
     fold(np.zeros(1), None, fresh)
-    assert sum(array[0].nbytes for array in fresh.snapshot().values()) < 1024
+    assert sum(array[0].nbytes for array in fresh.snapshot().values()) < 2048
