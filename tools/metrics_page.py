@@ -94,7 +94,7 @@ KINDS = {
         "bot_failures": "commands and presses that failed",
         "summaries": "status summaries told in Telegram",
         "summaries_failed": "status summaries that could not be gathered",
-        "notified": "changes that every channel has",
+        "notified": "changes that at least one channel has",
         "notified_console": "changes told on the console",
         "notified_telegram": "changes told in Telegram",
         "refused": "changes that a channel refused for good",
