@@ -3,7 +3,7 @@
 Watched is how far the adaptive detector's largest signal is from what is usual (in deviations, 0 to 6). A reading that
 repeats the one before does not count: a dead sensor is no new normal.
 
-1. Means over 1/32 calibration go to ADWIN (``streams/adwin.py``), from the end of the calibration on.
+1. Means over 1/32 calibration go to ADWIN (``streams/adwin.py``), once the channel is ready and calibrated.
 2. Where ADWIN finds that their mean has risen, the mean from before is kept, and the next calibration is waited for.
 3. It is a drift if each quarter of that calibration lay at least ``drift`` (of the channel's plan) above the mean from
    before. A fault that ends by itself is none.

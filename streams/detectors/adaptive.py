@@ -29,7 +29,7 @@ from numba import njit
 
 from streams import drift
 from streams.arrays import grown
-from streams.tuning import CALIBRATION, DRIFT, HALF_LIFE, NEVER, SETTLE, SMOOTHING
+from streams.tuning import CALIBRATION, DRIFT, HALF_LIFE, NEVER, READY_AFTER, SETTLE, SMOOTHING
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -146,7 +146,7 @@ def _fold(  # state and columns, as arrays
         s[_PREV], s[_HAS_PREV] = x, 1.0
         s[_N] = n + 1.0
         restarts[i] = False
-        if is_planned and plan[DRIFT] < NEVER and n >= calibration and diff > 0.0:
+        if is_planned and plan[DRIFT] < NEVER and diff > 0.0 and n >= max(calibration, plan[READY_AFTER]):
             restarts[i] = drift.follow(watch[row], largest, plan)
             if restarts[i]:
                 s[:] = profile[row] = histogram[row] = 0.0

@@ -115,6 +115,10 @@ def test_where_the_batch_is_cut_changes_nothing() -> None:
             )
 
 
+def test_who_is_not_ready_does_not_drift() -> None:
+    assert drifts(shifted(), ready_after=float(len(shifted()))) == []
+
+
 def restarting(count: int, at: int) -> np.ndarray:
     restarts = np.zeros(count, np.bool_)
     restarts[at] = True

@@ -18,7 +18,7 @@ FIVE_MINUTES = 300_000
 def plans(count: int) -> np.ndarray:
     plan = np.full(tuning.WIDTH, np.nan)
     plan[[tuning.CALIBRATION, tuning.SMOOTHING, tuning.HALF_LIFE]] = CALIBRATION, SMOOTHING, HALF_LIFE
-    plan[tuning.DRIFT] = 0.5
+    plan[tuning.DRIFT], plan[tuning.READY_AFTER] = 0.5, CALIBRATION
     return np.tile(plan, (count, 1))
 
 
