@@ -168,6 +168,7 @@ class FleetReads:
                 confidence=float(event["confidence"]),
             )
             for event in events
+            if "label" in event  # a box under one name may send readings too
         ]
 
     def _device_count(self) -> int:

@@ -105,7 +105,8 @@ def merge_snapshot(board: Board, snapshot: Snapshot) -> Board:
 def device_of(name: str, entry: Mapping[str, str], recent: Sequence[str]) -> DeviceLive | CameraLive | None:
     """Read one cache entry and its newest events; None when it cannot be used."""
     try:
-        events = [json.loads(text) for text in recent] or [entry]
+        proof = "label" if entry["kind"] == "camera" else "value"  # a box under one name may be a sensor and a camera
+        events = [event for event in map(json.loads, recent) if proof in event] or [entry]
         if entry["kind"] == "camera":
             return CameraLive(
                 camera_id=name,

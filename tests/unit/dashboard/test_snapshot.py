@@ -68,6 +68,14 @@ def test_a_camera():
     assert camera.last.event_ms == NOW_MS
 
 
+def test_a_sensor_and_a_camera_of_one_name_are_what_the_newest_event_says():
+    events = [event(0, label="car", confidence=0.5), event(1, value=20.0, score=None, verdict="NORMAL")]
+    camera, sensor = device_of("box-1", SENSOR | CAMERA, events), device_of("box-1", CAMERA | SENSOR, events)
+    assert isinstance(camera, CameraLive)
+    assert isinstance(sensor, DeviceLive)
+    assert (len(camera.sightings), len(sensor.points)) == (1, 1)
+
+
 @pytest.mark.parametrize("entry", [{}, SENSOR | {"seq": "x"}, SENSOR | {"state": "?"}, {"kind": "camera"}])
 def test_an_entry_that_cannot_be_read_is_left_out(entry):
     assert device_of("pump-1", entry, []) is None
