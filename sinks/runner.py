@@ -56,6 +56,7 @@ log = get_logger(__name__)
 
 T = TypeVar("T")
 
+BROKER_AWAY = "no Kafka broker answers; goes on by itself"
 READ_AT_ONCE = 500
 """Events asked of the client at once: between two such reads the batch's bytes and age are looked at."""
 
@@ -378,6 +379,7 @@ class Runner:
         rate = self._rate.per_second(time.monotonic())
         if rate is None or self._service.stopping.is_set():
             return
+        self._service.status.problem = BROKER_AWAY if self._source.is_away() else ""
         if self._source.assigned:
             self._service.status.doing = f"writing {rate:.0f} rows/s" if rate else "waiting for events"
         for (topic, number), position in self._positions.items():

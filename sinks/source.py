@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from confluent_kafka import OFFSET_INVALID, Consumer, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, TopicPartition
 
 from fleetwatch import kafka
 from fleetwatch.errors import TransientError
@@ -23,6 +23,9 @@ log = get_logger(__name__)
 COMMIT_SECONDS = 0.5
 KAFKA_SECONDS = 10.0
 """How long a question to the broker may take."""
+PROBE_SECONDS = 1.0
+_EACH_ATTEMPT = frozenset({KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._RESOLVE})  # noqa: SLF001
+"""What a broker that is away gives for each attempt to reach it."""
 
 
 class KafkaSource:
@@ -33,7 +36,8 @@ class KafkaSource:
 
     def __init__(self, settings: Settings, group: str, topics: Iterable[str]) -> None:
         self._topics = list(topics)
-        self._consumer: Any = Consumer(kafka.consumer_config(settings, group))
+        self._consumer: Any = Consumer(kafka.consumer_config(settings, group) | {"error_cb": self._on_error})
+        self._is_away = False
         self._assigned: list[Partition] = []
         self._uncommitted: dict[Partition, int] = {}
         self._read_while_paused: list[Event] = []
@@ -131,6 +135,17 @@ class KafkaSource:
         self._uncommitted = {}
         return True
 
+    def is_away(self) -> bool:
+        """Whether no broker answers; one that was away is asked, for a second at most."""
+        if self._is_away:
+            try:
+                self._consumer.list_topics(self._topics[0], timeout=PROBE_SECONDS)
+            except KafkaException:
+                return True
+            self._is_away = False
+            log.info("broker_is_back")
+        return False
+
     def cluster_id(self) -> str:
         """Return the name that the Kafka cluster gave itself.
 
@@ -170,6 +185,14 @@ class KafkaSource:
 
     def _partitions(self) -> list[Any]:
         return [TopicPartition(topic, number) for topic, number in self._assigned]
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001  # its public name
+            if not self._is_away:
+                log.warning("brokers_down")
+            self._is_away = True
+        elif error.code() not in _EACH_ATTEMPT:
+            log.warning("kafka_says", error=error.str())
 
     def _on_assign(self, consumer: Any, partitions: list[Any]) -> None:
         consumer.assign([])  # nothing is read before the runner knows where to start

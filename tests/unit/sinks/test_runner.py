@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,10 @@ class _Source:
         self.low, self.high = 0, 1000
         self.while_waiting: Callable[[], None] = lambda: None
         self.on_read: Callable[[int], None] = lambda _left: None
+        self.away: list[bool] = []
+
+    def is_away(self) -> bool:
+        return self.away.pop(0) if self.away else False
 
     def subscribe(self) -> None:
         self.rebalance()
@@ -239,6 +244,18 @@ def test_what_the_broker_deleted_before_it_was_read_is_counted_and_no_other_gap(
     world.source.on_read = lambda left: setattr(world.source, "low", 100 if left > 1 else 200)
     assert ("place", {SCORED_0: 100}) in world.run()
     assert world.service.status.counters["events_lost"] == (100 - 90) + (200 - 106)
+
+
+def test_a_broker_that_is_away_is_said_until_it_is_back(monkeypatch: pytest.MonkeyPatch):
+    world = _World(_readings(0), _readings(1), _readings(2))
+    world.source.away = [True, True, False]
+    said: list[str] = []
+    world.source.on_read = lambda _left: said.append(world.service.status.problem)
+    monkeypatch.setattr(RateMeter, "per_second", lambda _self, _now: 0.0)  # reports after each batch
+    world.runner._options = replace(world.runner._options, limits=Limits(rows=1))
+    world.run()
+    away = "no Kafka broker answers; goes on by itself"
+    assert [*said, world.service.status.problem] == ["", away, away, ""]
 
 
 def test_while_the_store_is_away_the_sink_pauses_says_so_and_goes_on():
