@@ -85,7 +85,9 @@ class Settings(BaseSettings):
     # Streams
     rules_file: Path | None = Field(None, description="Alert rules, YAML; the shipped rules when unset.")
     detection_file: Path | None = Field(
-        None, description="Which detectors vote, and their settings by sensor type, YAML; derived when unset."
+        None,
+        description="Which detectors vote (also River's by name, slowly), and their settings by sensor type, YAML; "
+        "derived when unset.",
     )
     models_dir: Path = Field(Path(".fleetwatch/models"), description="Where trained models are kept.")
     window_seconds: float = Field(10.0, ge=0.001, description="Length of a counting window, event time.")

@@ -9,7 +9,6 @@ import numpy as np
 from streams import features
 from streams.detectors import adaptive, deviation
 from streams.scoring import ADAPTIVE, DEVIATION
-from streams.tuning import DETECTORS
 
 if TYPE_CHECKING:
     from streams.scoring import Scores
@@ -36,7 +35,7 @@ def explain(scores: Scores, at: int) -> str:
         feature = deviation.NAMES[int(scores.deviations.which[at])]
     else:
         feature = features.NAMES[int(np.abs(scores.x[at] - 0.5).argmax())]
-    return f"{feature}, {one_in(float(scores.rarity[at, detector]))} by {DETECTORS[detector]}; {usual}"
+    return f"{feature}, {one_in(float(scores.rarity[at, detector]))} by {scores.names[detector]}; {usual}"
 
 
 def one_in(powers: float) -> str:

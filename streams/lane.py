@@ -204,7 +204,8 @@ class Lane:
     # --- steps ---
 
     def _new_scorer(self) -> Scorer:
-        return Scorer(self.settings.warm_up, self.settings.tunings.detectors, self.settings.trees_by)
+        tunings = self.settings.tunings
+        return Scorer(self.settings.warm_up, tunings.detectors, self.settings.trees_by, tunings.river_detectors())
 
     def _new_surges(self) -> SurgeFold:
         return SurgeFold(self.settings.windows, self.settings.warm_up, self.settings.tunings)
@@ -340,7 +341,7 @@ class Lane:
             if "surges" in state:  # not in a snapshot of before there were any: they begin anew
                 self.surges.restore(state["surges"])
         if self.scorer is not None:
-            settings = self.settings
+            settings, tunings = self.settings, self.settings.tunings
             self.scorer = Scorer.restore(
-                settings.warm_up, state["scorer"], settings.tunings.detectors, settings.trees_by
+                settings.warm_up, state["scorer"], tunings.detectors, settings.trees_by, tunings.river_detectors()
             )

@@ -6,7 +6,7 @@ What a detector says becomes an excess: powers of ten beyond the bar of the devi
 | --- | --- | --- |
 | adaptive | 0.25 y + H | threshold |
 | deviation | -log10 of the chance | sudden |
-| half-space-trees, isolation-forest | H + 0.25 min(size of the deviation, 6) | threshold + 0.75 |
+| half-space-trees, isolation-forest, River's by name | H + 0.25 min(size of the deviation, 6) | threshold + 0.75 |
 
 Those that vote compete: the largest excess goes to the alarm policy. All of these look at one channel: one sensor type
 of one device. The multivariate detector looks at all channels of a device together, and where it votes its verdict
@@ -29,10 +29,11 @@ from streams.detectors.multivariate import MultivariateFold
 from streams.detectors.river_half_space_trees import TREES_BY
 from streams.pace import PaceFold
 from streams.policy import EVIDENCE_THRESHOLD, PolicyFold, as_score
+from streams.river_voters import RiverVoters
 from streams.tuning import DETECTORS, SUDDEN, THRESHOLD, VOTERS, PlanFold
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from streams.detectors.adaptive import Unusual
     from streams.detectors.deviation import Deviations
     from streams.detectors.multivariate import Together
+    from streams.river_names import Parameters
 
 ADAPTIVE, DEVIATION = range(2)
 ISOLATION_FOREST: Final = 3
@@ -47,6 +49,7 @@ MULTIVARIATE: Final = 4
 _BATCH: Final = 1
 """The batch model's column in raw scores and their calibration."""
 _SIZE_WEIGHT, _SIZE_LIMIT = 0.25, 6.0
+NO_RIVER: Final[Mapping[str, Parameters]] = {}
 _MODEL_MARGIN: Final = 0.75
 """Models know less of a device than its own past does: they must be surer (the best of five values on NAB)."""
 
@@ -55,7 +58,7 @@ _MODEL_MARGIN: Final = 0.75
 class Scores:
     """Columns of a scored batch; NaN where there is no score (yet).
 
-    ``rarity`` has a column for each of DETECTORS, in powers of ten: 4 is "1 in 10,000"; ``winner`` is the detector that
+    ``rarity`` has a column for each of ``names``, in powers of ten: 4 is "1 in 10,000"; ``winner`` is the column that
     is furthest beyond its bar. ``is_together`` says where the multivariate detector alone makes the anomaly.
     ``raw_batch`` is the batch model's score before calibration, ``x`` what it was given. After a reading of
     ``unusual.restarts`` its channel has drifted and begins anew, until one of ``is_back``: it is ready again.
@@ -77,14 +80,23 @@ class Scores:
     together: Together
     is_together: NDArray[np.bool_]
     is_back: NDArray[np.bool_]
+    names: tuple[str, ...]
 
 
 class Scorer:
     """State of one partition; rows are channels (one sensor type of one device), models sensor types."""
 
-    def __init__(self, warm_up: int, voters: Sequence[str] = VOTERS, trees_by: str = "kernel") -> None:
+    def __init__(
+        self,
+        warm_up: int,
+        voters: Sequence[str] = VOTERS,
+        trees_by: str = "kernel",
+        river: Mapping[str, Parameters] = NO_RIVER,
+    ) -> None:
         self.warm_up = warm_up
-        self._votes = np.array([name in voters for name in DETECTORS[:MULTIVARIATE]])
+        self.river = RiverVoters(river)
+        self.names = (*DETECTORS[:MULTIVARIATE], *self.river.names)
+        self._votes = np.array([name in voters or name in river for name in self.names])
         self._together_votes = DETECTORS[MULTIVARIATE] in voters
         self.seen = np.zeros(0, np.int64)
         self.stats = np.zeros((0, features.WIDTH), np.float64)
@@ -133,8 +145,9 @@ class Scorer:
         tails = self.policy.fold(models, raw, ~np.isnan(raw) & is_settled[:, None])
 
         size = np.minimum(_SIZE_WEIGHT * deviations.size, _SIZE_WEIGHT * _SIZE_LIMIT)
-        says = np.stack([unusual.score, deviations.evidence, tails[:, 0] + size, tails[:, 1] + size], axis=1)
-        bars = plans[:, [THRESHOLD, SUDDEN, THRESHOLD, THRESHOLD]]
+        by_models = [tails[:, 0], tails[:, 1], *self.river.fold(models, x, is_settled)]
+        says = np.stack([unusual.score, deviations.evidence, *(tail + size for tail in by_models)], axis=1)
+        bars = plans[:, [THRESHOLD, SUDDEN, *(THRESHOLD for _ in by_models)]]
         bars[:, 2:] += _MODEL_MARGIN
         excess = says - bars
         excess[:, ~self._votes] = -np.inf
@@ -155,13 +168,14 @@ class Scorer:
             raw_batch=raw[:, 1],
             x=x,
             is_settled=is_settled,
-            rarity=np.column_stack([unusual.rarity, deviations.evidence, tails]),
+            rarity=np.column_stack([unusual.rarity, deviations.evidence, *by_models]),
             winner=winner,
             unusual=unusual,
             deviations=deviations,
             together=together,
             is_together=is_together,
             is_back=alarms.is_back,
+            names=self.names,
         )
 
     def recalibrate(self, kind: int, calibration: tuple[NDArray[np.float64], float] | None) -> None:
@@ -179,14 +193,20 @@ class Scorer:
     def snapshot(self) -> dict[str, Any]:
         """Return what ``restore`` needs."""
         parts: dict[str, Any] = {part: getattr(self, part).snapshot() for part in self._PARTS}
-        return parts | {"seen": self.seen, "stats": self.stats}
+        return parts | {"seen": self.seen, "stats": self.stats, "river": self.river.snapshot()}
 
     @classmethod
     def restore(
-        cls, warm_up: int, state: dict[str, Any], voters: Sequence[str] = VOTERS, trees_by: str = "kernel"
+        cls,
+        warm_up: int,
+        state: dict[str, Any],
+        voters: Sequence[str] = VOTERS,
+        trees_by: str = "kernel",
+        river: Mapping[str, Parameters] = NO_RIVER,
     ) -> Self:
         """Return a scorer that goes on where the snapshot was taken."""
-        scorer = cls(warm_up, voters, trees_by)
+        scorer = cls(warm_up, voters, trees_by, river)
+        scorer.river.restore(state.get("river", {}))
         scorer.seen, scorer.stats = state["seen"].copy(), state["stats"].copy()
         for part in cls._PARTS:
             setattr(scorer, part, type(getattr(scorer, part)).restore(state[part]))

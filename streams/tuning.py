@@ -32,10 +32,21 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, get_args
 import numpy as np
 import yaml
 from numba import njit
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from fleetwatch.errors import EnvironmentProblemError
 from streams.arrays import grown
+from streams.river_names import PREFIX, check, detector_class, is_river
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -191,14 +202,63 @@ class Tuning(BaseModel):
         return [np.nan if (value := getattr(self, name)) is None else float(value) for name in NAMES]
 
 
+def check_detector(name: str) -> str:
+    """Return the name of a detector that may vote.
+
+    Raises:
+        ValueError: there is none of that name; the text says which there are.
+
+    """
+    if is_river(name):
+        detector_class(name)
+    elif name not in DETECTORS:
+        raise ValueError(f"there is no detector {name}; there are {', '.join(DETECTORS)}, and River's as {PREFIX}NAME")
+    return name
+
+
+def _checked(name: str) -> str:
+    try:
+        return check_detector(name)
+    except ValueError as error:
+        raise _refused(error) from None
+
+
+def _refused(reason: object) -> PydanticCustomError:
+    return PydanticCustomError("detector", "{reason}", {"reason": str(reason)})
+
+
 class Tunings(BaseModel):
-    """Which detectors vote, and settings of all sensor types: ``default`` for those that are not named."""
+    """Which detectors vote, and settings of all sensor types: ``default`` for those that are not named.
+
+    ``river`` has constructor parameters of River's detectors among them, by their names without ``river:``.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    detectors: Annotated[tuple[Detector, ...], Field(min_length=1)] = VOTERS
+    detectors: Annotated[tuple[Annotated[str, AfterValidator(_checked)], ...], Field(min_length=1)] = VOTERS
     default: Tuning = Tuning()
     sensor_types: dict[str, Tuning] = {}
+    river: Annotated[
+        dict[str, dict[str, JsonValue]], Field(validate_default=True, exclude_if=lambda given: not given)
+    ] = {}
+
+    @field_validator("river")
+    @classmethod
+    def _fits(cls, given: dict[str, dict[str, JsonValue]], found: ValidationInfo) -> dict[str, dict[str, JsonValue]]:
+        named = [name.removeprefix(PREFIX) for name in found.data.get("detectors", ()) if is_river(name)]
+        for name in given:
+            if name not in named:
+                raise _refused(f"{name} does not vote: name {PREFIX}{name} among the detectors")
+        for name in named:
+            try:
+                check(name, given.get(name, {}))
+            except ValueError as error:
+                raise _refused(error) from None
+        return given
+
+    def river_detectors(self) -> dict[str, dict[str, JsonValue]]:
+        """Return River's detectors that vote, with their parameters."""
+        return {name: self.river.get(name.removeprefix(PREFIX), {}) for name in self.detectors if is_river(name)}
 
     def table(self, kinds: Sequence[str]) -> NDArray[np.float64]:
         """Return overrides by sensor type number, shape (kinds, WIDTH)."""

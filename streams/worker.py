@@ -130,6 +130,10 @@ class Worker:
         self._guard = guard
         self._service = service
         self._lane_settings = lane_settings(settings)
+        if by_river := list(self._lane_settings.tunings.river_detectors()):
+            log.warning(
+                "river_detector_is_slow", detectors=by_river, note="see docs/detection.md for the cost an event"
+            )
         self._models = WorkerModels(settings, service)
         self._outbox = outbox
         self._held: dict[LaneId, _Held] = {}

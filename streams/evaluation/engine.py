@@ -14,7 +14,7 @@ from streams.detectors import isolation_forest
 from streams.lane import Lane, LaneSettings
 from streams.lane_outputs import symbols
 from streams.training import TrainingSamples
-from streams.tuning import Detector, Tuning, Tunings
+from streams.tuning import Tuning, Tunings
 from streams.windows import WindowRules
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Engine:
         return out
 
 
-def benchmark_engine(tuning: Tuning, voters: Sequence[Detector], calibration: int) -> Engine:
+def benchmark_engine(tuning: Tuning, voters: Sequence[str], calibration: int) -> Engine:
     """Return an engine without rules; a batch model, where one votes, is trained on the calibration's readings."""
     settings = LaneSettings(
         windows=WindowRules(size_ms=10_000, grace_ms=5_000, out_of_orderness_ms=2_000),

@@ -20,7 +20,7 @@ from fleetwatch.errors import EnvironmentProblemError
 from fleetwatch.records import to_millis
 from streams.evaluation.engine import alarms_of, benchmark_engine, encode_readings
 from streams.evaluation.nab_score import PROFILES, normalised, probation, score_series
-from streams.tuning import VOTERS, Detector, Tuning
+from streams.tuning import VOTERS, Tuning
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -98,7 +98,7 @@ def _time(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
-def detect(series: Series, *, strictness: float = 0.0, voters: Sequence[Detector] = VOTERS) -> list[int]:
+def detect(series: Series, *, strictness: float = 0.0, voters: Sequence[str] = VOTERS) -> list[int]:
     """Return the rows of a series at which the engine alarms."""
     calibration = probation(len(series))
     tuning = Tuning(calibration=max(calibration, 20), ready_after=max(calibration, 20), strictness=strictness)
@@ -129,7 +129,7 @@ class Report:
 
 
 def evaluate(
-    corpus: Sequence[Series], *, voters: Sequence[Detector] = VOTERS, strictness: Iterable[float] = STRICTNESS
+    corpus: Sequence[Series], *, voters: Sequence[str] = VOTERS, strictness: Iterable[float] = STRICTNESS
 ) -> Report:
     """Stream a corpus through the engine at every threshold and score what it detects."""
     tried = {step: [detect(series, strictness=step, voters=voters) for series in corpus] for step in {0.0, *strictness}}

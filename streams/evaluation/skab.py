@@ -17,7 +17,7 @@ import numpy as np
 from fleetwatch.errors import EnvironmentProblemError
 from fleetwatch.records import to_millis
 from streams.evaluation.engine import alarms_of, benchmark_engine, encode_readings
-from streams.tuning import VOTERS, Detector, Tuning
+from streams.tuning import VOTERS, Tuning
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,7 +83,7 @@ def _load_run(path: Path, name: str) -> Run:
     return Run(name, len(channels), np.repeat(times, len(channels)), messages, labels)
 
 
-def detect(run: Run, *, voters: Sequence[Detector] = VOTERS) -> NDArray[np.bool_]:
+def detect(run: Run, *, voters: Sequence[str] = VOTERS) -> NDArray[np.bool_]:
     """Return which rows of a run the engine alarms about."""
     engine = benchmark_engine(Tuning(calibration=CALIBRATION), voters, CALIBRATION)
     alarmed = np.zeros(len(run.labels), np.bool_)
@@ -93,7 +93,7 @@ def detect(run: Run, *, voters: Sequence[Detector] = VOTERS) -> NDArray[np.bool_
     return alarmed
 
 
-def evaluate(runs: Sequence[Run], *, voters: Sequence[Detector] = VOTERS) -> Report:
+def evaluate(runs: Sequence[Run], *, voters: Sequence[str] = VOTERS) -> Report:
     """Stream all runs through the engine and compare with the labels."""
     counts: dict[str, dict[str, int]] = {}
     for run in runs:

@@ -25,6 +25,7 @@ from streams.detectors import (
     half_space_trees,
     isolation_forest,
     multivariate,
+    river_detector,
     river_half_space_trees,
 )
 from streams.detectors.adaptive import AdaptiveFold
@@ -32,6 +33,7 @@ from streams.detectors.deviation import DeviationFold
 from streams.detectors.half_space_trees import HalfSpaceTreesFold
 from streams.detectors.isolation_forest import FlatForest
 from streams.detectors.multivariate import MultivariateFold
+from streams.detectors.river_detector import RiverDetectorFold
 from streams.detectors.river_half_space_trees import RiverHalfSpaceTreesFold
 from streams.pace import PaceFold
 from streams.policy import as_score
@@ -67,6 +69,26 @@ class Trees:
 
     def restore(self, stored: dict[str, Any]) -> Trees:
         return Trees(type(self._fold).restore(stored))
+
+
+class River:
+    """Needs kinds and features only. Its window is short here, so that a model is succeeded several times."""
+
+    def __init__(self, name: str, parameters: dict[str, Any], window: int) -> None:
+        self._made_from = name, parameters, window
+        self._fold = RiverDetectorFold(name, parameters, window)
+
+    def fold(self, kinds: np.ndarray, rows: np.ndarray, values: np.ndarray, x: np.ndarray) -> np.ndarray:
+        del rows, values
+        return self._fold.fold(kinds, x)
+
+    def snapshot(self) -> dict[str, Any]:
+        return self._fold.snapshot()
+
+    def restore(self, stored: dict[str, Any]) -> River:
+        again = River(*self._made_from)
+        again._fold.restore(stored)
+        return again
 
 
 @cache
@@ -195,6 +217,11 @@ MAKERS = {
     half_space_trees.__name__: Trees,
     river_half_space_trees.__name__: lambda: Trees(RiverHalfSpaceTreesFold()),
     isolation_forest.__name__: Forest,
+    river_detector.__name__: lambda: River("river:anomaly.OneClassSVM", {"nu": 0.2}, 60),
+    "half-space trees by name": lambda: River(
+        "river:anomaly.HalfSpaceTrees", {"n_trees": 2, "height": 5, "window_size": 20}, 50
+    ),
+    "local outlier factor by name": lambda: River("river:anomaly.LocalOutlierFactor", {"n_neighbors": 2}, 10),
     "scorer, online": lambda: Whole("online"),
     "scorer, batch": lambda: Whole("batch"),
     "scorer, combined": lambda: Whole("score"),
