@@ -94,7 +94,7 @@ def test_every_page_is_live_and_keeps_its_place(  # noqa: PLR0915  # one visit f
         history = page.locator(f"[data-history='{sensor}']")
         expect(history).to_contain_text("60 readings", timeout=15_000)
         expect(history).to_contain_text("1 anomaly")
-        expect(page.locator("[data-testid='stVegaLiteChart']")).to_have_count(2)
+        expect(page.locator("[data-testid='stVegaLiteChart']")).to_have_count(2, timeout=20_000)
         page.wait_for_url(f"**/device?device={sensor}", timeout=10_000)
         store(postgres_url, [reading(sensor, at=now(), seq=3000)])
         expect(history).to_contain_text("61 readings", timeout=10_000)
