@@ -75,6 +75,8 @@ def card_html(card: Card, say: Texts, *, now_ms: int) -> str:
     points = device.points[-SPARK_POINTS:]
     last = device.last
     score = say("card.no-score") if last.score is None else say("card.score", score=f"{last.score:.2f}")
+    if card.status is Status.ANOMALY and not last.is_anomaly and device.anomaly_ms is not None:
+        score = say("card.anomaly", ago=look.ago(now_ms - device.anomaly_ms, say))
     alerts = f" · {say('count.alerts', count=card.alerts)}" if card.alerts else ""
     tone = tone_of(card.status)
     spark = look.sparkline(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fleetwatch.records import Alert, AlertState, RuleKind, from_millis
+from streams.explain import readable
 from streams.policy import EVIDENCE_THRESHOLD
 from streams.rules import AnomalyRule, CountRule, DriftRule, LevelRule, Rule, SilenceRule, SurgeRule, kind_of
 
@@ -85,7 +86,7 @@ def threshold_of(rule: Rule) -> float:
 def summarise(change: Transition, windows: WindowRules) -> str:
     """Say in one line what happened."""
     rule, device = change.rule, change.device
-    number = f"{change.value:.4g}{' ' + change.unit if change.unit else ''}"
+    number = f"{readable(change.value)}{' ' + change.unit if change.unit else ''}"
     if not change.fires:
         if change.why:
             return f"{device} {change.why}"

@@ -26,7 +26,7 @@ def explain(scores: Scores, at: int) -> str:
     detector = int(scores.winner[at])
     found = scores.deviations if detector == DEVIATION else scores.unusual
     low, high = (found.centre[at] + side * _USUAL * found.spread[at] for side in (-1.0, 1.0))
-    usual = f"usually {low:.4g} to {high:.4g}"
+    usual = f"usually {readable(low)} to {readable(high)}"
     if scores.is_record[at]:
         return f"beyond everything seen before; {usual}"
     if detector == ADAPTIVE:
@@ -36,6 +36,12 @@ def explain(scores: Scores, at: int) -> str:
     else:
         feature = features.NAMES[int(np.abs(scores.x[at] - 0.5).argmax())]
     return f"{feature}, {one_in(float(scores.rarity[at, detector]))} by {scores.names[detector]}; {usual}"
+
+
+def readable(number: float) -> str:
+    """Say a number in four digits, a large one as a whole: 186,160 and not 1.862e+05."""
+    is_long = 1e4 <= abs(number) < 1e12
+    return f"{number:,.0f}" if is_long else f"{number:.4g}"
 
 
 def one_in(powers: float) -> str:

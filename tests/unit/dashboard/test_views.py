@@ -121,6 +121,16 @@ def test_a_card_shows_value_unit_state_score_and_age():
         assert text in html
 
 
+def test_a_card_that_is_marked_for_an_anomaly_of_before_says_when_that_was():
+    strange = reading(at=NOW - timedelta(seconds=21), seq=1, verdict=Verdict.ANOMALY)
+    board = board_of(strange, reading(at=NOW - timedelta(seconds=1), seq=2))
+    (card,) = assess(board, now_ms=NOW_MS)
+    html = views.card_html(card, EN, now_ms=NOW_MS)
+    assert "Anomaly" in html
+    assert "anomaly 20 s ago" in html
+    assert "score" not in html
+
+
 def test_a_device_without_score_says_so():
     board = board_of(reading(score=None))
     (card,) = assess(board, now_ms=NOW_MS)

@@ -1,10 +1,10 @@
-"""How rarity is said."""
+"""How rarity and numbers are said."""
 
 from __future__ import annotations
 
 import pytest
 
-from streams.explain import one_in
+from streams.explain import one_in, readable
 
 
 @pytest.mark.parametrize(
@@ -22,3 +22,11 @@ from streams.explain import one_in
 )
 def test_rarity_is_said_in_two_digits(powers: float, said: str) -> None:
     assert one_in(powers) == said
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [(186_160.0, "186,160"), (-12_345.6, "-12,346"), (9_999.4, "9999"), (0.06612, "0.06612"), (1.5e300, "1.5e+300")],
+)
+def test_a_large_number_is_said_as_a_whole(number: float, said: str) -> None:
+    assert readable(number) == said
