@@ -10,7 +10,7 @@ from bench import feed, figures
 from bench.environments import env_bin
 from bench.measure import Contestant
 
-NO_TRAINING = {"FLEETWATCH_TRAINING_SAMPLE": str(10**9)}
+NO_TRAINING = {"FLEETWATCH_TRAINING_FIRST": "false"}
 """A model must not come into force in the middle of a measurement: its training would be measured."""
 WORKER = (str(Path(sys.executable).with_name("fleetwatch")), "worker")
 

@@ -65,13 +65,13 @@ class _Endless:
 
 
 def growth(kind: str, devices: int, per_second: float, *, events: int = GROWTH_EVENTS) -> dict[str, Any]:
-    """Return the worker's resident memory while a constant fleet sends ``events`` readings.
+    """Return the worker's resident memory while a constant fleet sends ``events`` readings, training as by default.
 
     Raises:
         BenchError: the worker did not do its work.
 
     """
-    worker = lineup.ours()
+    worker = lineup.ours(FLEETWATCH_TRAINING_FIRST="true")
     readings = _Endless(new_fleet(devices, per_second, events), events)
     with broker(kind) as settings:
         make_topics(settings, worker)
