@@ -308,6 +308,6 @@ def test_every_stage_of_a_lane_is_measured() -> None:
 def test_our_contestant_is_the_worker_that_users_start() -> None:
     worker = lineup.ours()
     assert worker.command[1:] == ("worker",)
-    assert set(worker.environment) == {"FLEETWATCH_TRAINING_SAMPLE"}
+    assert set(worker.environment) == {"FLEETWATCH_TRAINING_FIRST"}
     assert (worker.output, worker.counts) == (topics.SCORED, topics.COUNTS)
     assert measure.Contestant("x", ("x",), 1, 1).output == "bench.x"
